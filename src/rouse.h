@@ -16,6 +16,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)
+
 struct rouse;
 
 /* "1.2.3" as built; static storage. */
@@ -47,6 +49,8 @@ void rouse_limits(struct rouse *rouse, size_t memory, double burst);
 
 /* For plain Lua: `require "rouse"` in any Lua 5.4 state. The host then belongs to that state; no memory limit applies. */
 int luaopen_rouse(lua_State *L);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

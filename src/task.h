@@ -31,12 +31,11 @@ struct op {
     enum { OP_NEW = 0, OP_PENDING, OP_READY, OP_TIMED_OUT, OP_CANCELLED, OP_ENDED } state;
 };
 
-/* The scheduler of a Lua state; owned by struct rouse. NULL and err_set-style message on failure are the caller's. */
-struct tasks *tasks_new(lua_State *L, uv_loop_t *loop);
-void tasks_free(struct tasks *tasks);
+struct rouse;
 
-/* Pushes the module table of rouse.core.task. Upvalue convention as in lua_util.h. */
-int task_open(lua_State *L);
+/* The scheduler of a Lua state; owned by struct rouse. NULL when out of memory. */
+struct tasks *tasks_new(struct rouse *rouse, lua_State *L, uv_loop_t *loop);
+void tasks_free(struct tasks *tasks);
 
 /*
  * A new zeroed op of `size` bytes (its struct begins with struct op) as a userdata on the stack. Raises, naming

@@ -1,0 +1,122 @@
+# make              build/rouse, build/librouse.a, build/librouse.so, build/rouse.so (for plain Lua)
+# make demo         the whole system on an embedded Kafka and an embedded Code Engine
+# make test         lint, C units, specs            make SAN=address,undefined test   the same under sanitizers
+# make test-kafka   specs on a real Apache Kafka    make test-image   the container image, built and run
+# make install      PREFIX=/usr/local DESTDIR=      make bench        figures, side by side with what they compare to
+# make deps GROUPS="build test kafka image"         installs the Debian packages that are missing
+
+SAN ?=
+BUILD ?= build$(if $(SAN),-$(subst $(comma),-,$(SAN)))
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+LUA ?= lua5.4
+GROUPS ?= build
+comma := ,
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null | sed 's/^v//' | grep '^[0-9]*\.' || cat resources/version)
+PACKAGES := rdkafka libcurl lua5.4 libuv libmicrohttpd yaml-0.1 jansson
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wvla -Wconversion
+CFLAGS ?= -O2 -g
+# Looked up when first needed, so that `make deps` works before pkg-config is there.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES)))$(PKG_CFLAGS)
+PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PACKAGES)))$(PKG_LIBS)
+SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+REAL_CFLAGS = -std=c11 -D_GNU_SOURCE -DROUSE_VERSION='"$(VERSION)"' -fPIC -fvisibility=hidden $(WARNINGS) \
+              $(if $(CI),-Werror) $(PKG_CFLAGS) $(SANFLAGS) $(CFLAGS)
+
+SOURCES := $(filter-out src/main.c,$(wildcard src/*.c))
+OBJECTS := $(SOURCES:src/%.c=$(BUILD)/%.o) $(BUILD)/embed.o
+MODULES := $(sort $(shell find lua -name '*.lua' ! -name meta.lua))
+EMBEDDED := $(MODULES) $(wildcard scripts/*.lua) $(wildcard resources/kafkadata)
+UNITS := $(patsubst spec/c/%.c,$(BUILD)/spec/%,$(wildcard spec/c/test_*.c))
+RUN_ENV := ROUSE_BUILD=$(BUILD) $(if $(SAN),LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
+           LSAN_OPTIONS=suppressions=resources/lsan.supp:print_suppressions=0)
+
+all: need-build $(BUILD)/rouse $(BUILD)/librouse.a $(BUILD)/librouse.so $(BUILD)/rouse.so $(BUILD)/rouse.pc
+
+deps:
+	@sh resources/deps.sh $(GROUPS)
+
+need-%:
+	@sh resources/deps.sh --missing $*
+
+$(BUILD)/%.o: src/%.c | need-build
+	@mkdir -p $(@D)
+	$(CC) $(REAL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/embed.o: $(BUILD)/embed.c
+	$(CC) $(REAL_CFLAGS) -Isrc -c -o $@ $<
+
+$(BUILD)/embed.c: resources/embed.lua $(EMBEDDED) | need-build
+	@mkdir -p $(@D)
+	$(LUA) resources/embed.lua $(EMBEDDED) "$$($(LUA) -e 'print((assert(package.searchpath("argparse", package.path))))')" > $@
+
+$(BUILD)/librouse.a: $(OBJECTS)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/librouse.so.0: $(OBJECTS)
+	$(CC) -shared -Wl,-soname,librouse.so.0 -Wl,--version-script=resources/librouse.map $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/librouse.so: $(BUILD)/librouse.so.0
+	ln -sf librouse.so.0 $@
+
+$(BUILD)/rouse.so: $(OBJECTS)
+	$(CC) -shared -Wl,--version-script=resources/librouse.map $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(filter-out -llua5.4,$(PKG_LIBS))
+
+$(BUILD)/rouse: $(BUILD)/main.o $(OBJECTS)
+	$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
+
+$(BUILD)/rouse.pc: resources/rouse.pc.in Makefile
+	@mkdir -p $(@D)
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(PREFIX)/include|; s|@VERSION@|$(VERSION)|' $< > $@
+
+$(BUILD)/spec/%: spec/c/%.c $(BUILD)/librouse.a | need-test
+	@mkdir -p $(@D)
+	$(CC) $(REAL_CFLAGS) -Isrc -o $@ $< $(BUILD)/librouse.a $(PKG_LIBS) -lcmocka -lm
+
+lint: need-test
+	luacheck -q lua scripts spec bench resources
+	shellcheck run.sh resources/*.sh .ci/run spec/kafka/run spec/image/run
+
+test: need-test all $(UNITS) $(if $(SAN),,lint)
+	@for unit in $(UNITS); do $$unit || { echo "failed: $$unit"; exit 1; }; done
+	$(RUN_ENV) $(LUA) /usr/bin/busted --pattern=_spec --exclude-pattern=kafka/ -o plainTerminal spec
+
+test-kafka: need-test need-kafka all
+	$(RUN_ENV) sh spec/kafka/run
+
+test-image: need-image need-test all
+	ROUSE_BUILD=$(BUILD) sh spec/image/run
+
+demo: all
+	@$(BUILD)/rouse demo
+
+bench: need-test need-kafka all
+	ROUSE_BUILD=$(BUILD) sh bench/run
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/man/man1 \
+	           $(DESTDIR)$(PREFIX)/share/rouse $(DESTDIR)$(LIBDIR)/lua/5.4
+	install -m 755 $(BUILD)/rouse $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 $(BUILD)/librouse.a $(DESTDIR)$(LIBDIR)/
+	install -m 755 $(BUILD)/librouse.so.0 $(DESTDIR)$(LIBDIR)/
+	ln -sf librouse.so.0 $(DESTDIR)$(LIBDIR)/librouse.so
+	install -m 755 $(BUILD)/rouse.so $(DESTDIR)$(LIBDIR)/lua/5.4/
+	install -m 644 $(BUILD)/rouse.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
+	install -m 644 src/rouse.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 resources/rouse.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 scripts/*.lua resources/kafkadata $(DESTDIR)$(PREFIX)/share/rouse/
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/rouse $(DESTDIR)$(LIBDIR)/librouse.a $(DESTDIR)$(LIBDIR)/librouse.so \
+	      $(DESTDIR)$(LIBDIR)/librouse.so.0 $(DESTDIR)$(LIBDIR)/lua/5.4/rouse.so $(DESTDIR)$(LIBDIR)/pkgconfig/rouse.pc \
+	      $(DESTDIR)$(PREFIX)/include/rouse.h $(DESTDIR)$(PREFIX)/share/man/man1/rouse.1
+	rm -rf $(DESTDIR)$(PREFIX)/share/rouse
+
+clean:
+	rm -rf build build-*
+
+-include $(wildcard $(BUILD)/*.d)
+.DELETE_ON_ERROR:
+.PHONY: all deps lint test test-kafka test-image demo bench install uninstall clean
