@@ -77,23 +77,23 @@ $(BUILD)/spec/%: spec/c/%.c $(BUILD)/librouse.a | need-test
 
 lint: need-test
 	luacheck -q lua scripts spec bench resources
-	shellcheck run.sh resources/*.sh .ci/run spec/kafka/run spec/image/run
+	shellcheck run.sh resources/*.sh .ci/run spec/kafka/run spec/kafka/with-broker spec/kafka/broker.sh bench/run spec/image/run
 
 test: need-test all $(UNITS) $(if $(SAN),,lint)
 	@for unit in $(UNITS); do $$unit || { echo "failed: $$unit"; exit 1; }; done
 	$(RUN_ENV) $(LUA) /usr/bin/busted --pattern=_spec --exclude-pattern=kafka/ -o plainTerminal spec
 
 test-kafka: need-test need-kafka all
-	$(RUN_ENV) sh spec/kafka/run
+	$(RUN_ENV) spec/kafka/run
 
 test-image: need-image need-test all
-	ROUSE_BUILD=$(BUILD) sh spec/image/run
+	ROUSE_BUILD=$(BUILD) spec/image/run
 
 demo: all
 	@$(BUILD)/rouse demo
 
 bench: need-test need-kafka all
-	ROUSE_BUILD=$(BUILD) sh bench/run
+	ROUSE_BUILD=$(BUILD) bench/run
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/man/man1 \
