@@ -133,7 +133,8 @@ describe("json", function()
       refusal { items = { [1] = 1, [3] = 3 } })
     assert.equal("json.encode: .items: key 'x' in a table that begins as an array",
       refusal { items = { 1, 2, x = 3 } })
-    assert.equal("json.encode: .o: key of type boolean in an object", refusal { o = { [true] = 1 } })
+    assert.equal("json.encode: .o: key of type boolean in an object",
+      refusal { o = { [true] = 1 } })
     assert.equal("json.encode: key 0 in an array", refusal(json.array { [0] = 1 }))
     local message = refusal(nil)
     assert.equal("json.encode: a nil has no JSON form, null is json.null", message)

@@ -27,7 +27,8 @@ describe("yaml", function()
   it("gives every node its line and column, scalars as text", function()
     assert.equal("1:1 map(1:1 payments = 2:3 map(2:3 partitions = 2:15 4, " ..
       "3:3 jobs = 4:5 seq(4:7 a, 5:7 quoted 007)), 6:1 é = 6:4 ü)",
-      show(assert(yaml.parse "payments:\n  partitions: 4\n  jobs:\n    - a\n    - '007'\né: ü\n")))
+      show(assert(yaml.parse(
+        "payments:\n  partitions: 4\n  jobs:\n    - a\n    - '007'\né: ü\n"))))
   end)
 
   it("tells plain scalars from quoted, literal and tagged ones", function()

@@ -55,7 +55,7 @@ static void test_end_and_error_stay(void **state)
     assert_int_equal(json_next(&p), JSON_ERROR);
 }
 
-/* Nothing behind the end is read: the text sits at the end of its own allocation, where a sanitizer would see it. */
+/* Nothing behind the end is read: every text ends with its own allocation, for a sanitizer to see. */
 static void test_every_prefix(void **state)
 {
     (void)state;

@@ -36,7 +36,7 @@ static void test_tree(void **state)
     yaml_tree_free(NULL);
 }
 
-/* Wrong texts at every stage of reading: each must free what it had (a sanitizer's business) and say where. */
+/* Wrong texts at every stage: each frees what it had (a sanitizer's business) and says where. */
 static void test_errors(void **state)
 {
     (void)state;

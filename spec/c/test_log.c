@@ -1,0 +1,180 @@
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "log.h"
+#include "redact.h"
+
+struct fixture {
+    struct log *log;
+    int read_fd;
+    int write_fd;
+    char text[65536];
+};
+
+static void setup(struct fixture *f)
+{
+    int fds[2];
+    assert_int_equal(pipe(fds), 0);
+    f->read_fd = fds[0];
+    f->write_fd = fds[1];
+    f->log = log_new();
+    assert_non_null(f->log);
+    log_set_fd(f->log, f->write_fd);
+}
+
+/* What was written since, and the end of the log. */
+static const char *finish(struct fixture *f)
+{
+    log_free(f->log);
+    close(f->write_fd);
+    size_t used = 0;
+    ssize_t n;
+    while ((n = read(f->read_fd, f->text + used, sizeof(f->text) - 1 - used)) > 0)
+        used += (size_t)n;
+    close(f->read_fd);
+    f->text[used] = '\0';
+    return f->text;
+}
+
+static void test_lines(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct log_field fields[] = {
+        {.name = "s", .type = LOG_STRING, .string = "a b", .length = 3},
+        {.name = "i", .type = LOG_INTEGER, .integer = INT64_MIN},
+        {.name = "r", .type = LOG_REAL, .real = 0.5},
+        {.name = "b", .type = LOG_BOOLEAN, .integer = 1},
+        {.name = "j", .type = LOG_JSON, .string = "[1,{\"x\":\"\\n\"}]", .length = 14},
+        {.name = "message", .type = LOG_STRING, .string = "", .length = 0},
+    };
+    log_write(f.log, LOG_LEVEL_DEBUG, NULL, "hidden");
+    log_write(f.log, LOG_LEVEL_WARN, "kafka", "%d brokers\n", 3);
+    log_write_fields(f.log, LOG_LEVEL_INFO, NULL, "m", 1, fields, 6);
+    log_set_format(f.log, LOG_FORMAT_TEXT);
+    log_write(f.log, LOG_LEVEL_WARN, "kafka", "say \"hi\"");
+    log_write_fields(f.log, LOG_LEVEL_INFO, NULL, "m", 1, fields, 6);
+    assert_string_equal(
+        finish(&f),
+        "{\"level\":\"warn\",\"message\":\"3 brokers\\n\",\"component\":\"kafka\"}\n"
+        "{\"level\":\"info\",\"message\":\"m\",\"s\":\"a b\",\"i\":-9223372036854775808,\"r\":0.5,"
+        "\"b\":true,\"j\":[1,{\"x\":\"\\n\"}],\"message_\":\"\"}\n"
+        "WARN  kafka: say \"hi\"\n"
+        "INFO  m s=\"a b\" i=-9223372036854775808 r=0.5 b=true j=[1,{\"x\":\"\\n\"}]"
+        " message=\"\"\n");
+}
+
+static void test_auto_format(void **state)
+{
+    (void)state;
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+    assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    int terminal = open(ptsname(master), O_RDWR | O_NOCTTY);
+    assert_true(terminal >= 0);
+    struct log *log = log_new();
+    log_set_fd(log, terminal);
+    log_write(log, LOG_LEVEL_INFO, NULL, "to a person");
+    char text[64];
+    ssize_t n = read(master, text, sizeof(text) - 1);
+    assert_true(n > 0);
+    text[n] = '\0';
+    assert_string_equal(text, "INFO  to a person\r\n");
+    log_free(log);
+    close(terminal);
+    close(master);
+}
+
+static void test_redaction(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    assert_false(log_secret(f.log, "abc", 3));
+    assert_true(log_secret(f.log, "abcd", 4));
+    assert_true(log_secret(f.log, "abcdefgh", 8));
+    assert_true(log_secret(f.log, "abcd", 4));
+    log_write(f.log, LOG_LEVEL_INFO, NULL, "abcd abcdefgh xabcdefghabcdx abc");
+    log_write(f.log, LOG_LEVEL_INFO, "abcd", "%s", "");
+    assert_string_equal(finish(&f), "{\"level\":\"info\",\"message\":\"*** *** x******x abc\"}\n"
+                                    "{\"level\":\"info\",\"message\":\"\",\"component\":\"***\"}\n");
+}
+
+/* Secrets of every length in base64 at every alignment: what depends on them alone is found. */
+static void test_base64_alignments(void **state)
+{
+    (void)state;
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *secret = "s3cr3t-P@ssw0rd~";
+    for (size_t length = 4; length <= strlen(secret); length++) {
+        struct redact *redact = redact_new();
+        assert_true(redact_add(redact, secret, length));
+        for (size_t before = 0; before < 6; before++) {
+            unsigned char bytes[40];
+            size_t n = 0;
+            memset(bytes, 'u', sizeof(bytes));
+            memcpy(bytes + before, secret, length);
+            char text[64];
+            for (size_t i = 0; i < before + length + 3; i += 3) {
+                unsigned v = (unsigned)(bytes[i] << 16 | bytes[i + 1] << 8 | bytes[i + 2]);
+                for (int shift = 18; shift >= 0; shift -= 6)
+                    text[n++] = digits[v >> shift & 63];
+            }
+            size_t found = 0;
+            for (size_t i = 0; i < n && found == 0; i++)
+                found = redact_match(redact, text + i, text + n);
+            assert_true(found >= (length * 8 - 10) / 6);
+        }
+        redact_free(redact);
+    }
+}
+
+static void *write_many(void *arg)
+{
+    for (int i = 0; i < 100; i++)
+        log_write(arg, LOG_LEVEL_INFO, NULL, "line %d of a thread", i);
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, write_many, f.log), 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    finish(&f);
+    int lines = 0;
+    for (char *save = NULL, *line = strtok_r(f.text, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
+        int n, end = 0;
+        assert_int_equal(
+            sscanf(line, "{\"level\":\"info\",\"message\":\"line %d of a thread\"}%n", &n, &end), 1);
+        assert_int_equal(line[end], '\0');
+        lines++;
+    }
+    assert_int_equal(lines, 400);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lines),     cmocka_unit_test(test_auto_format),
+        cmocka_unit_test(test_redaction), cmocka_unit_test(test_base64_alignments),
+        cmocka_unit_test(test_threads),
+    };
+    return cmocka_run_group_tests_name("log", tests, NULL, NULL);
+}

@@ -1,0 +1,122 @@
+require "spec.helper"
+local json = require "rouse.json"
+local log = require "rouse.log"
+
+-- Runs Lua code in a process of its own and returns the lines it wrote to stderr.
+local function lines_of(code)
+  local name = os.tmpname()
+  local file <close> = assert(io.open(name, "w"))
+  file:write('require "spec.helper"\nlocal log = require "rouse.log"\n', code)
+  file:close()
+  local pipe = assert(io.popen("lua5.4 " .. name .. " 2>&1 >/dev/null"))
+  local lines = {}
+  for line in pipe:lines() do
+    lines[#lines + 1] = line
+  end
+  local ok = pipe:close()
+  os.remove(name)
+  assert(ok, table.concat(lines, "\n"))
+  return lines
+end
+
+describe("log", function()
+  it("writes JSON lines when stderr is no terminal, without a timestamp", function()
+    assert.same({
+      '{"level":"info","message":"hello"}',
+      '{"level":"warn","message":"two","a":1,"b":true,"c":"x","f":5.0}',
+      '{"level":"error","message":"three","nested":{"list":[],"n":null}}',
+    }, lines_of [[
+      local json = require "rouse.json"
+      log.info("hello")
+      log.debug("not shown")
+      log.warn("two", { b = true, a = 1, c = "x", f = 5.0 })
+      log.error("three", { nested = { n = json.null, list = json.array {} } })
+    ]])
+  end)
+
+  it("puts job, topic, partition and offset first, in that order", function()
+    local lines = lines_of [[log.info("record", { offset = 7, a = 1, partition = 2, topic = "t" })]]
+    assert.same({
+      '{"level":"info","message":"record","topic":"t","partition":2,"offset":7,"a":1}',
+    }, lines)
+  end)
+
+  it("writes text on request, and only the levels asked for", function()
+    assert.same({
+      "DEBUG route ready topic=payments n=3 reason=\"no group\"",
+      "INFO  two",
+      "    lines",
+      "ERROR x",
+    }, lines_of [[
+      log.configure { format = "text", level = "debug" }
+      log.debug("route ready", { topic = "payments", n = 3, reason = "no group" })
+      log.info("two\nlines")
+      log.configure { level = "error" }
+      log.warn("not shown")
+      log.error("x")
+    ]])
+  end)
+
+  it("stays valid JSON whatever it is given", function()
+    local lines = lines_of [[
+      local cycle = {}
+      cycle.self = cycle
+      log.info("a\0b\xff\n\"q\" \u{9b}31m", {
+        cycle = cycle, fn = print, nan = 0 / 0, inf = math.huge, level = "mine", ["k\n"] = "v",
+        object = setmetatable({}, { __tostring = function() return "shown" end }),
+        long = ("x"):rep(20000),
+      })
+    ]]
+    assert.equal(1, #lines)
+    local line = assert(json.decode(lines[1]))
+    assert.equal("info", line.level)
+    assert.equal("a\0b\u{fffd}\n\"q\" \u{9b}31m", line.message)
+    assert.is_nil(lines[1]:find("\u{9b}", 1, true))
+    assert.equal("mine", line.level_)
+    assert.equal("v", line["k\n"])
+    assert.equal("nan", line.nan)
+    assert.equal("inf", line.inf)
+    assert.matches("table contains itself", line.cycle)
+    assert.matches("^function", line.fn)
+    assert.equal(("x"):rep(16384) .. "...", line.long)
+  end)
+
+  it("replaces secrets in messages, fields, names and nested tables, in every encoding", function()
+    local lines = lines_of [[
+      local secret = "p@ss/w\"rd+1"
+      assert(log.secret(secret) and log.secret("12345678"))
+      assert(not log.secret("abc"))
+      log.info("plain " .. secret .. ", url p%40ss%2Fw%22rd%2B1 and p%40ss%2fw%22rd%2b1")
+      -- base64 of the secret alone, after "token:" and after "user:"
+      log.info("b64 cEBzcy93InJkKzE= dG9rZW46cEBzcy93InJkKzE= dXNlcjpwQHNzL3cicmQrMQ==")
+      log.info("json " .. require "rouse.json".encode { password = secret })
+      log.info("fields", {
+        a = secret, b = { c = { "x" .. secret .. "y" }, ["12345678"] = 1 },
+        n = 12345678, f = 12345678.5, ["key " .. secret] = 1,
+      })
+    ]]
+    local text = table.concat(lines, "\n")
+    local traces = { "p@ss", "w\\\"rd", "%40ss", "cEBzcy9", "BAc3Mvd", "wQHNzL3", "12345678" }
+    for _, trace in ipairs(traces) do
+      assert.is_nil(text:find(trace, 1, true), trace .. " is in:\n" .. text)
+    end
+    assert.equal("plain ***, url *** and ***", json.decode(lines[1]).message)
+    assert.equal('json {"password":"***"}', json.decode(lines[3]).message)
+    local fields = assert(json.decode(lines[4]))
+    assert.equal("***", fields.a)
+    assert.same({ c = { "x***y" }, ["***"] = 1 }, fields.b)
+    assert.equal("***", fields.n)
+    assert.equal("***.5", fields.f)
+    assert.equal(1, fields["key ***"])
+  end)
+
+  it("raises on misuse", function()
+    assert.error_matches(function() log.info() end, "string expected, got no value")
+    assert.error_matches(function() log.info("x", "y") end, "table expected, got string")
+    assert.error_matches(function() log.info("x", { 1 }) end, "fields are named by strings")
+    assert.error_matches(function() log.configure { level = "loud" } end,
+      "option 'level': one of debug, info, warn, error expected, got 'loud'")
+    assert.error_matches(function() log.configure { levle = "info" } end, "did you mean 'level'")
+    assert.error_matches(function() log.secret(5) end, "string expected, got number")
+  end)
+end)
