@@ -1,0 +1,426 @@
+-- Settings from environment variables, as Code Engine and its service bindings set them. Pure: the
+-- environment comes in as a table, settings go out; files are read through a function. Everything
+-- missing or wrong is reported at once.
+--
+-- Secrets may come from files: MESSAGEHUB_USER_FILE, MESSAGEHUB_PASSWORD_FILE, IAM_API_KEY_FILE.
+-- The caller hands settings.secrets to rouse.log.secret before it logs anything.
+
+local options = require "rouse.options"
+local properties = require "rouse.config.properties"
+
+local environment = {}
+
+---@class rouse.Problem
+---@field name string the variable
+---@field why string what is wrong, or what the variable is for
+---@field missing boolean
+
+---@class rouse.Settings
+---@field kafka rouse.KafkaLayers for environment.kafka and properties.resolve
+---@field brokers string
+---@field user? string
+---@field ca_file? string
+---@field job_mode? string "task" or "daemon"
+---@field job? string Code Engine's name of the job this runs in
+---@field run? string and of the run
+---@field index? integer JOB_INDEX
+---@field secrets string[]
+---@field notes string[] what is accepted and worth a line in the log
+
+---@class rouse.ObserverSettings: rouse.Settings
+---@field kafkadata? {text: string, file: string, path?: string} path where it can be watched; nil: the script's routes
+---@field claims_group? string OBSERVER_CONSUMER_GROUP: the observer claims messages in that group
+---@field codeengine? {base_url: string, project: string, region?: string}
+---@field iam? {endpoint: string, api_key?: string, cr_token_file?: string, profile_name?: string, profile_id?: string}
+
+---@class rouse.ConsumerSettings: rouse.Settings
+---@field topics string[]
+---@field group string
+---@field idle_exit number
+---@field reset "earliest"|"latest"
+---@field assign "group"|"index"
+
+local IAM_ENDPOINT <const> = "https://iam.cloud.ibm.com"
+local CR_TOKEN_FILE <const> =
+  "/var/run/secrets/codeengine.cloud.ibm.com/compute-resource-token/token"
+
+local function default_read(path)
+  local file, message = io.open(path, "rb")
+  if not file then
+    return nil, message
+  end
+  local content, failure = file:read("a")
+  file:close()
+  return content, failure
+end
+
+local reader = {}
+reader.__index = reader
+
+local function new(env, how)
+  how = how or {}
+  return setmetatable({
+    env = env, read = how.read or default_read, problems = {}, secrets = {}, notes = {},
+  }, reader)
+end
+
+-- A variable without the blanks around it; empty ones count as not set.
+function reader:get(name)
+  local value = self.env[name]
+  value = value and value:match("^%s*(.-)%s*$")
+  return value ~= "" and value or nil
+end
+
+function reader:missing(name, purpose)
+  self.problems[#self.problems + 1] = { name = name, why = purpose, missing = true }
+end
+
+function reader:wrong(name, why)
+  self.problems[#self.problems + 1] = { name = name, why = why, missing = false }
+end
+
+-- A variable, or the content of the file that NAME_FILE names. Second result: whether a problem was
+-- reported.
+function reader:secret(name)
+  local value, path = self:get(name), self:get(name .. "_FILE")
+  if value and path then
+    self:wrong(name, ("is set and so is %s_FILE, expected one of them"):format(name))
+    return nil, true
+  elseif path then
+    local content, message = self.read(path)
+    if not content then
+      self:wrong(name .. "_FILE", ("cannot be read: %s"):format(message or path))
+      return nil, true
+    end
+    value = content:match("^%s*(.-)%s*$")
+    if value == "" then
+      self:wrong(name .. "_FILE", ("names an empty file: %s"):format(path))
+      return nil, true
+    end
+  end
+  return value, false
+end
+
+function reader:number(name, item)
+  local text = self:get(name)
+  if not text then
+    return nil
+  end
+  local number = text:find("^[-+]?[%d.]+$") and tonumber(text) or nil
+  local value, expected = options.verify(item, number or text)
+  if value == nil then
+    self:wrong(name, ("is %s, expected %s"):format(options.show(text), expected))
+  end
+  return value
+end
+
+function reader:choice(name, choices)
+  local text = self:get(name)
+  if not text then
+    return nil
+  end
+  local item = { name = name, type = "string", choices = choices }
+  local value, expected = options.verify(item, text)
+  if not value then
+    self:wrong(name, ("is %s, expected %s"):format(options.show(text), expected))
+  end
+  return value
+end
+
+function reader:url(name)
+  local text = self:get(name)
+  if text and not text:find("^https?://[^/%s]+") then
+    self:wrong(name, ("is %s, expected a URL like https://HOST"):format(options.show(text)))
+    return nil
+  end
+  return text and (text:gsub("/+$", ""))
+end
+
+---Reads a list of brokers in any of the forms in use: a JSON array, Go's [a b], commas, blanks.
+---@param text string
+---@return string? brokers comma separated
+---@return string? message
+function environment.brokers(text)
+  local inner = text:match("^%s*%[(.*)%]%s*$") or text
+  local list = {}
+  for broker in inner:gmatch("[^,%s\"']+") do
+    local bare = broker:gsub("^%a[%w_]*://", "")
+    local host, port = bare:match("^(.-):(%d+)$")
+    if not host then
+      host = bare
+    end
+    if not (host:find("^[%w._-]+$") or host:find("^%[[%x:.]+%]$")) or (port and #port > 5)
+      or (port and (tonumber(port) < 1 or tonumber(port) > 65535)) then
+      return nil, ("holds %s, expected HOST:PORT"):format(options.show(broker))
+    end
+    list[#list + 1] = broker
+  end
+  if #list == 0 then
+    return nil, "names no broker, expected HOST:PORT, more of them separated by commas"
+  end
+  return table.concat(list, ",")
+end
+
+-- Layers of Kafka properties, and what the variables lack for them.
+function reader:kafka(role_kind, script)
+  local layers = { environment = {}, script = {}, override = {} }
+  local roles = properties.ROLES[role_kind]
+  local override = self:get("ROUSE_KAFKA")
+  if override then
+    local parsed, message = properties.parse(override)
+    if parsed then
+      parsed, message = properties.check(parsed, roles)
+    end
+    if not parsed then
+      self:wrong("ROUSE_KAFKA", message .. "; expected properties as name=value;name=value")
+    end
+    layers.override = parsed or {}
+  end
+  if script then
+    local checked, message = properties.check(script, roles)
+    if not checked then
+      error("kafka: " .. message, 0)
+    end
+    layers.script = checked
+  end
+  self.ca_file = self:get("SSL_CERT_FILE")
+  if self.ca_file then
+    local readable, message = self.read(self.ca_file)
+    if not readable then
+      self:wrong("SSL_CERT_FILE", ("cannot be read: %s"):format(message or self.ca_file))
+    end
+    layers.environment["ssl.ca.location"] = self.ca_file
+  end
+  local told = properties.told(layers)
+  self:kafka_brokers(layers.environment, told)
+  self:kafka_credentials(layers.environment, told)
+  for _, secret in ipairs(properties.secrets(layers)) do
+    self.secrets[#self.secrets + 1] = secret
+  end
+  return layers
+end
+
+function reader:kafka_brokers(derived, told)
+  local name = "MESSAGEHUB_KAFKA_BROKERS_SASL"
+  local text = self:get(name)
+  if text then
+    local brokers, message = environment.brokers(text)
+    if brokers then
+      derived["bootstrap.servers"] = brokers
+    elseif not told["bootstrap.servers"] then
+      self:wrong(name, message)
+    end
+  elseif not told["bootstrap.servers"] then
+    self:missing(name, "Kafka's brokers, HOST:PORT separated by commas or as a JSON array "
+      .. "(a service binding to Event Streams sets it)")
+  end
+end
+
+function reader:kafka_credentials(derived, told)
+  local mechanism = (told["sasl.mechanisms"] or ""):upper()
+  local sasl = properties.security(told)
+  local needed = sasl and (mechanism == "PLAIN" or mechanism:find("^SCRAM"))
+  local purposes = {
+    { "MESSAGEHUB_USER", "sasl.username", "Kafka's user name (`token` on Event Streams)" },
+    { "MESSAGEHUB_PASSWORD", "sasl.password",
+      "Kafka's password (Event Streams: an API key), or MESSAGEHUB_PASSWORD_FILE, a file with it" },
+  }
+  for _, purpose in ipairs(purposes) do
+    local name, property, text = table.unpack(purpose)
+    local value, reported = nil, false
+    -- Without SASL the variables may hold anything.
+    if needed then
+      value, reported = self:secret(name)
+    end
+    if value then
+      derived[property] = value
+    elseif needed and not reported and not told[property] then
+      self:missing(name, text)
+    end
+  end
+end
+
+function reader:common(layers)
+  local told = properties.told(layers)
+  return {
+    kafka = layers,
+    brokers = told["bootstrap.servers"],
+    user = told["sasl.username"],
+    ca_file = self.ca_file,
+    job_mode = self:get("JOB_MODE"),
+    job = self:get("CE_JOB"),
+    run = self:get("CE_JOBRUN"),
+    index = self:number("JOB_INDEX", { name = "JOB_INDEX", type = "integer", min = 0 }),
+    secrets = self.secrets,
+    notes = self.notes,
+  }
+end
+
+function reader:codeengine()
+  local base, region = self:url("CE_API_BASE_URL"), self:get("CE_REGION")
+  if base then
+    base = base:gsub("/v2$", "")
+  elseif not self:get("CE_API_BASE_URL") then
+    if not region then
+      self:missing("CE_API_BASE_URL", "address of Code Engine's API (the platform sets it), "
+        .. "or CE_REGION, the region to build it from")
+    elseif not region:find("^[%l%d][%l%d-]*$") then
+      self:wrong("CE_REGION", ("is %s, expected a region like eu-de"):format(options.show(region)))
+    else
+      base = ("https://api.%s.codeengine.cloud.ibm.com"):format(region)
+    end
+  end
+  local project = self:get("CE_PROJECT_ID")
+  if not project then
+    self:missing("CE_PROJECT_ID", "the Code Engine project's id (the platform sets it)")
+  elseif project:find("[^%w_-]") then
+    self:wrong("CE_PROJECT_ID", ("is %s, expected an id"):format(options.show(project)))
+  end
+  return { base_url = base, project = project, region = region }
+end
+
+function reader:iam()
+  local key, reported = self:secret("IAM_API_KEY")
+  local name, id = self:get("ROUSE_IAM_PROFILE_NAME"), self:get("ROUSE_IAM_PROFILE_ID")
+  local endpoint = self:url("IBMCLOUD_IAM_API_ENDPOINT") or IAM_ENDPOINT
+  local iam = { endpoint = (endpoint:gsub("/identity/token$", "")) }
+  if key then
+    iam.api_key = key
+    self.secrets[#self.secrets + 1] = key
+    if name or id then
+      self.notes[#self.notes + 1] = "IAM_API_KEY is used, the trusted profile is not"
+    end
+  elseif name or id then
+    iam.profile_name, iam.profile_id = name, id
+    iam.cr_token_file = self:get("ROUSE_CR_TOKEN_FILE") or CR_TOKEN_FILE
+  elseif not reported then
+    self:missing("IAM_API_KEY", "API key to start job runs with, or IAM_API_KEY_FILE, a file "
+      .. "with it, or ROUSE_IAM_PROFILE_NAME or ROUSE_IAM_PROFILE_ID, a trusted profile")
+  end
+  return iam
+end
+
+function reader:kafkadata()
+  local path = self:get("ROUSE_KAFKADATA")
+  if path then
+    local text, message = self.read(path)
+    if not text then
+      self:wrong("ROUSE_KAFKADATA", ("cannot be read: %s"):format(message or path))
+      return nil
+    end
+    return { text = text, file = path, path = path }
+  end
+  -- Not trimmed: positions in messages are those of the variable's text.
+  local text = self.env.kafkadata
+  if not text or not text:find("%S") then
+    self:missing("kafkadata", "topics and the jobs that consume them, as YAML, "
+      .. "or ROUSE_KAFKADATA, a file with them")
+    return nil
+  end
+  return { text = text, file = "kafkadata" }
+end
+
+-- Whether anything may have to be started through Code Engine.
+local function uses_codeengine(observe)
+  local default = observe.target and observe.target.kind or "codeengine"
+  if not observe.routes then
+    return default == "codeengine"
+  end
+  for _, route in ipairs(observe.routes) do
+    for _, job in ipairs(route.jobs) do
+      if (job.target and job.target.kind or default) == "codeengine" then
+        return true
+      end
+    end
+  end
+  return false
+end
+
+local function finish(self, settings)
+  if #self.problems > 0 then
+    return nil, self.problems
+  end
+  return settings
+end
+
+---Settings of an observer. how.script is the script's checked `observe` table, how.read reads a
+---file.
+---@param env table<string, string>
+---@param how? {script?: table, read?: fun(path: string): string?, string?}
+---@return rouse.ObserverSettings?
+---@return rouse.Problem[]? problems
+function environment.observer(env, how)
+  local self, observe = new(env, how), how and how.script or {}
+  local settings = self:common(self:kafka("observer", observe.kafka))
+  if uses_codeengine(observe) then
+    settings.codeengine, settings.iam = self:codeengine(), self:iam()
+  end
+  if not observe.routes then
+    settings.kafkadata = self:kafkadata()
+  end
+  settings.claims_group = self:get("OBSERVER_CONSUMER_GROUP")
+  if self:get("OBSERVER_TICKER") then
+    self.notes[#self.notes + 1] = "OBSERVER_TICKER has no effect: records ring, nothing is polled"
+  end
+  return finish(self, settings)
+end
+
+---Settings of a consumer, the script's `consume` table already over the environment (only
+---ROUSE_RESET, which the run sets, wins over the script's reset).
+---@param env table<string, string>
+---@param how? {script?: table, read?: fun(path: string): string?, string?}
+---@return rouse.ConsumerSettings?
+---@return rouse.Problem[]? problems
+function environment.consumer(env, how)
+  local self, consume = new(env, how), how and how.script or {}
+  local settings = self:common(self:kafka("consumer", consume.kafka))
+  local topics = {}
+  for topic in (self:get("KAFKA_TOPIC") or ""):gmatch("[^,%s]+") do
+    topics[#topics + 1] = topic
+  end
+  settings.topics = consume.topics or topics
+  if #settings.topics == 0 then
+    self:missing("KAFKA_TOPIC", "topic to consume (or consume.topics in the script)")
+  end
+  settings.group = consume.group or self:get("CONSUMER_GROUP")
+  if not settings.group then
+    self:missing("CONSUMER_GROUP", "consumer group to commit in (or consume.group in the script)")
+  end
+  local idle = self:number("IDLE_TIMEOUT",
+    { name = "IDLE_TIMEOUT", type = "number", min = 0, expected = "seconds, 0 or more" })
+  settings.idle_exit = consume.idle_exit or idle or 60
+  settings.reset = self:choice("ROUSE_RESET", { "earliest", "latest" }) or consume.reset
+    or "earliest"
+  settings.assign = self:choice("ROUSE_ASSIGN", { "group", "index" }) or "group"
+  return finish(self, settings)
+end
+
+---Properties of a handle, or the problems of the environment they come from. Raises on properties
+---of the script that Rouse owns.
+---@param env table<string, string>
+---@param how {role: rouse.Role, script?: table, own?: rouse.Properties, read?: function}
+---@return rouse.Properties?
+---@return rouse.Problem[]?
+function environment.kafka(env, how)
+  local kind = (how.role == "consumer" or how.role == "producer") and "consumer" or "observer"
+  local self = new(env, how)
+  local layers = self:kafka(kind, how.script)
+  if #self.problems > 0 then
+    return nil, self.problems
+  end
+  return properties.resolve(how.role, layers, how.own)
+end
+
+---One line per problem, ready to be shown.
+---@param problems rouse.Problem[]
+---@return string[]
+function environment.lines(problems)
+  local lines = {}
+  for i, problem in ipairs(problems) do
+    lines[i] = problem.missing and ("%s is not set: %s"):format(problem.name, problem.why)
+      or ("%s %s"):format(problem.name, problem.why)
+  end
+  return lines
+end
+
+return environment
