@@ -363,6 +363,10 @@ static int host_gc(lua_State *L)
 
 int luaopen_rouse(lua_State *L)
 {
+    /* busted forgets package.loaded between files. A second host in this state would find the metatables of the first. */
+    if (lua_getfield(L, LUA_REGISTRYINDEX, HOST ".module") == LUA_TTABLE)
+        return 1;
+    lua_pop(L, 1);
     /* Created before everything else of ours: finalizers run in reverse order, so the host goes last. */
     struct rouse **box = lua_newuserdatauv(L, sizeof(*box), 0);
     *box = NULL;
@@ -387,5 +391,7 @@ int luaopen_rouse(lua_State *L)
     lua_pushlightuserdata(L, rouse);
     lua_pushcclosure(L, open_modules, 1);
     lua_call(L, 0, 1);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, LUA_REGISTRYINDEX, HOST ".module");
     return 1;
 }
