@@ -92,7 +92,7 @@ describe("options.nearest", function()
   for written, meant in pairs {
     dedup_windw = "dedup_window", dedupWindow = "dedup_window", ["dedup-window"] = "dedup_window",
     gruop = "group", Group = "group", nmae = "name", instances = "max_instances",
-    idle = "idle_timeout", keys = "key",
+    idle = "idle_timeout", idle_exit = "idle_timeout", keys = "key", naem = "name",
   } do
     it(("takes %s for %s"):format(written, meant), function()
       assert.equal(meant, options.nearest(written, names))

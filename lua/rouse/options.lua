@@ -43,8 +43,21 @@ local function fold(name)
   return (name:lower():gsub("[-_. ]", ""))
 end
 
+-- How many mistakes are believed: more where the beginning is right, none in one or two letters.
+local function tolerance(written, candidate)
+  if #written <= 2 then
+    return 0
+  end
+  local right = written:byte() == candidate:byte()
+  return math.max(1, right and #written // 2 or #written // 3)
+end
+
+local function first_word(name)
+  return name:match("^(%a+)_") or name
+end
+
 ---Finds the name somebody probably meant: the closest spelling, else the only one that contains
----what was written.
+---what was written or begins with the same word.
 ---@param name any
 ---@param names string[]
 ---@return string?
@@ -53,15 +66,16 @@ function options.nearest(name, names)
     return nil
   end
   local folded = fold(name)
-  local best, least = nil, math.max(1, #folded // 3) + 1
+  local best, least = nil, math.huge
   local containing, count = nil, 0
   for _, candidate in ipairs(names) do
     local other = fold(candidate)
     local d = distance(folded, other)
-    if d < least then
+    if d < least and d <= tolerance(folded, other) then
       best, least = candidate, d
     end
-    if #folded >= 3 and (other:find(folded, 1, true) or folded:find(other, 1, true)) then
+    if #folded >= 3 and (other:find(folded, 1, true) or folded:find(other, 1, true)
+      or first_word(name) == first_word(candidate)) then
       containing, count = candidate, count + 1
     end
   end

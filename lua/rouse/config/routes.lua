@@ -130,8 +130,9 @@ function routes.sort(list)
 end
 
 local function build_job(value, where)
-  if type(value) == "string" then
-    value = { name = value }
+  local name = type(value) == "string" and value or nil
+  if name then
+    value = { name = name }
   elseif type(value) ~= "table" then
     return nil, ("%s is %s, expected a job's name or a table"):format(where, options.show(value))
   elseif value.consumer_group ~= nil then
@@ -139,7 +140,7 @@ local function build_job(value, where)
       { "consumer_group" }
   end
   local job, message, key = options.apply(value, routes.JOB, where)
-  return job, message, { key or value.name }
+  return job, message, { name or key }
 end
 
 local function build_route(topic, value, match)
