@@ -1,0 +1,42 @@
+require "spec.helper"
+local verdicts = require "rouse.consumer.verdicts"
+
+describe("consumer.verdicts", function()
+  it("reads the three verdicts and their reasons", function()
+    assert.equal("done", (verdicts.one(true, "done", "ignored")))
+    assert.same({ "retry", "busy" }, { verdicts.one(true, "retry", "busy") })
+    assert.same({ "dead", "42" }, { verdicts.one(true, "dead", 42) })
+  end)
+
+  it("takes anything else for retry and says what came", function()
+    local verdict, reason = verdicts.one(true)
+    assert.equal("retry", verdict)
+    assert.equal('the handler returned nothing, expected "done", "retry" or "dead"', reason)
+    verdict, reason = verdicts.one(true, "ok")
+    assert.equal("retry", verdict)
+    assert.matches('returned "ok"', reason)
+    verdict, reason = verdicts.one(true, { "done" })
+    assert.equal("retry", verdict)
+    assert.matches("returned a table", reason)
+  end)
+
+  it("takes an error for retry with its message and code", function()
+    assert.same({ "retry", "a.lua:3: b", "CPU" }, { verdicts.one(false, "a.lua:3: b", "CPU") })
+    assert.same({ "retry", "boom", "ERROR" }, { verdicts.one(false, "boom") })
+  end)
+
+  it("takes one verdict for a whole batch", function()
+    assert.same({ "done" }, { verdicts.batch(3, true, "done") })
+    assert.same({ "retry", "later" }, { verdicts.batch(3, true, "retry", "later") })
+    assert.same({ "retry", "x:1: y", "ERROR" }, { verdicts.batch(3, false, "x:1: y", "ERROR") })
+  end)
+
+  it("takes one verdict per record, and a missing one for retry", function()
+    local verdict, _, _, each = verdicts.batch(3, true, { "done", { "dead", "bad" } })
+    assert.is_nil(verdict)
+    assert.same({ verdict = "done" }, each[1])
+    assert.same({ verdict = "dead", reason = "bad" }, each[2])
+    assert.equal("retry", each[3].verdict)
+    assert.equal("done", (verdicts.batch(2, true, { "done", "done" })))
+  end)
+end)
