@@ -1,0 +1,217 @@
+-- Runs a consumer script: `return {consume = {...}, handle = function(record, ctx) ... end}`. Opens
+-- the handles, takes the partitions (by joining the group or by JOB_INDEX), and turns the way the
+-- session ends into an exit code.
+
+local deadletter = require "rouse.consumer.deadletter"
+local environment = require "rouse.config.environment"
+local faults = require "rouse.consumer.faults"
+local index = require "rouse.consumer.index"
+local properties = require "rouse.config.properties"
+local retry = require "rouse.consumer.retry"
+local session = require "rouse.consumer.session"
+local start = require "rouse.consumer.start"
+local sys = require "rouse.core.sys"
+
+local consumer = {}
+
+-- Code Engine restarts a daemon that fails at once; a fault at the start is held this long, with a
+-- line a minute.
+local HOLD_SECONDS <const> = 600
+local HOLD_EVERY <const> = 60
+local SIGNAL_EXIT <const> = { INT = 130, TERM = 143 }
+
+local function merged(given, defaults)
+  local result = {}
+  for name, value in pairs(defaults) do result[name] = value end
+  for name, value in pairs(given or {}) do result[name] = value end
+  return result
+end
+
+-- The environment's settings, the script's beside them, and the properties of the handles.
+local function read_settings(run)
+  local consume = run.script.consume
+  local settings, problems = environment.consumer(run.env, { script = consume })
+  if not settings then return nil, table.concat(environment.lines(problems), "; ") end
+  for _, secret in ipairs(settings.secrets) do run.log.secret(secret) end
+  for _, note in ipairs(settings.notes) do run.log.info(note) end
+  if type(settings.topics) == "string" then settings.topics = { settings.topics } end
+  settings.batch = consume.batch or 500
+  settings.dead = consume.dead
+  settings.retry = merged(consume.retry, retry.defaults)
+  settings.drain = run.drain or 10
+  settings.commit_interval = run.commit_interval or 1
+  settings.name = settings.run or ("%s:%d"):format(sys.hostname(), sys.pid())
+  settings.properties = properties.resolve("consumer", settings.kafka, {
+    ["group.id"] = settings.group,
+    ["auto.offset.reset"] = settings.reset,
+    -- says when a partition is read to its end, markers of transactions included
+    ["enable.partition.eof"] = "true",
+  })
+  return settings
+end
+
+-- Opens the handles into run.opened, to be closed in reverse order.
+local function open(run, settings)
+  local kafka = run.kafka
+  local opened = {}
+  run.opened = opened
+  local message
+  opened.consumer, message = kafka.consumer { properties = settings.properties }
+  if not opened.consumer then return nil, message end
+  opened.admin, message = kafka.admin { properties = settings.properties }
+  if not opened.admin then return nil, message end
+  if settings.dead then
+    opened.producer, message = kafka.producer {
+      properties = properties.resolve("producer", settings.kafka),
+    }
+    if not opened.producer then return nil, message end
+  end
+  return opened
+end
+
+local function close(run)
+  local opened = run.opened or {}
+  for _, name in ipairs { "producer", "consumer", "admin" } do
+    local handle = opened[name]
+    if handle then
+      local ok, message, code = handle:close { timeout = 5 }
+      if not ok then
+        run.log.warn("handle not closed in time", { handle = name, reason = message, code = code })
+      end
+    end
+  end
+end
+
+-- Errors of the other handle: it may be the first to hear that credentials are refused.
+local function watch_admin(s)
+  while true do
+    local event, _, code = s.admin:poll { timeout = 60 }
+    if event and event.kind == "error" then
+      s:on_error(event)
+    elseif not event and code ~= "TIMEDOUT" then
+      return
+    end
+  end
+end
+
+-- The first signal drains; the second ends at once.
+local function watch_signals(run)
+  while true do
+    local name = run.signals:wait()
+    if name then
+      if run.signal then
+        run.aborted = name
+        if run.session then run.session.aborted = true end
+      end
+      run.signal = run.signal or name
+      if run.session then run.session:finish { kind = "signal", name = name } end
+      run.bell:set()
+    end
+  end
+end
+
+-- A fault before anything worked. A daemon that exits is started again at once, for ever: wait, and
+-- say so.
+local function fail_start(run, outcome)
+  local until_then = run.task.monotonic() + HOLD_SECONDS
+  while true do
+    run.log.error(outcome.message, outcome.fields)
+    local left = until_then - run.task.monotonic()
+    if run.env.JOB_MODE ~= "daemon" or left <= 0 then return outcome.exit end
+    run.bell:clear()
+    if run.signal or run.bell:wait(math.min(left, HOLD_EVERY)) then
+      return SIGNAL_EXIT[run.signal] or outcome.exit
+    end
+  end
+end
+
+local function begin(run, s)
+  local settings = s.settings
+  local by_index, why = index.applies(settings)
+  run.log.info("consuming", {
+    topic = table.concat(settings.topics, ","), group = settings.group,
+    assign = by_index and ("index %d"):format(settings.index) or "group", reason = why,
+    idle_exit = settings.idle_exit,
+  })
+  local poller = s:spawn(s.poll_loop, s)
+  s:spawn(s.commit_loop, s)
+  s:spawn(watch_admin, s)
+  s:spawn(by_index and start.index or start.group, s)
+  return poller
+end
+
+-- The exit code of a session that has ended and drained.
+local function exit_code(run, outcome, clean, parked)
+  if outcome.kind == "fault" then return outcome.exit end
+  if outcome.kind == "signal" and not clean then return faults.exit.deadline end
+  if not parked then return 0 end
+  -- The run must end: its observer decides about the next one.
+  return run.env.JOB_MODE == "daemon" and 0 or faults.exit.parked
+end
+
+local function main(run)
+  local task, log = run.task, run.log
+  run.bell = task.event()
+  run.signals = run.signals or sys.signals { "TERM", "INT" }
+  task.spawn(watch_signals, run)
+  local settings, problems = read_settings(run)
+  if not settings then
+    return fail_start(run, faults.at_start(faults.exit.configuration,
+      "settings are missing or wrong: " .. problems))
+  end
+  local opened, message = open(run, settings)
+  if not opened then
+    close(run)
+    return fail_start(run, faults.at_start(faults.exit.configuration,
+      "Kafka properties: " .. tostring(message)))
+  end
+  local s = session.new {
+    settings = settings, script = run.script, consumer = opened.consumer, admin = opened.admin,
+    task = task, log = log, bury = opened.producer and deadletter.writer(opened.producer, {
+      topic = settings.dead, group = settings.group, index = settings.index,
+    }),
+  }
+  run.session = s
+  if run.signal then s:finish { kind = "signal", name = run.signal } end
+  local poller = begin(run, s)
+  local outcome = s:wait()
+  log.info("ending", { reason = outcome.name or outcome.kind })
+  local clean = s:drain(settings.drain)
+  if run.aborted then return SIGNAL_EXIT[run.aborted] end
+  poller:cancel()
+  close(run)
+  if outcome.kind == "fault" and outcome.message then
+    if outcome.start then return fail_start(run, outcome) end
+    log.error(outcome.message, outcome.fields)
+  end
+  return exit_code(run, outcome, clean, s.parked)
+end
+
+---@class rouse.consumer.Run
+---@field script {consume: table, handle: function|nil, handle_batch: function|nil}
+---@field env table<string, string>
+---@field signals table|nil  anything with wait() that returns "TERM" or "INT"
+---@field drain number|nil  seconds that running handlers get at the end, default 10
+---@field commit_interval number|nil  seconds between commits, default 1
+
+---Runs a consumer script to its end, from within a task.
+---@param options rouse.consumer.Run
+---@return integer exit  0, 65 parked, 69, 70, 75 drain deadline passed, 77 credentials, 78 settings
+function consumer.run(options)
+  local task = options.task or require "rouse.task"
+  local run = {
+    script = options.script, env = options.env, signals = options.signals, drain = options.drain,
+    commit_interval = options.commit_interval, task = task,
+    kafka = options.kafka or require "rouse.kafka", log = options.log or require "rouse.log",
+  }
+  -- A task of its own: everything the run started ends with it.
+  local exit, problem = task.spawn(main, run):join()
+  if run.signals and not options.signals then run.signals:close() end
+  if not exit then
+    run.log.error("internal error", { reason = tostring(problem) })
+    return faults.exit.bug
+  end
+  return exit
+end
+
+return consumer

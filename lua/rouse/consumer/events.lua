@@ -1,0 +1,159 @@
+-- What the Kafka handle reports to a session: records, rebalances, ends of partitions, errors.
+-- Methods of rouse.consumer.session.
+
+local faults = require "rouse.consumer.faults"
+
+---@class rouse.consumer.Session
+local methods = {}
+
+-- Something came from a broker: the link is up.
+function methods:alive()
+  self.worked = true
+  if self.down then
+    self.log.info("brokers are reachable again")
+    self.down = false
+  end
+  if next(self.said) then self.said = {} end
+end
+
+function methods:on_records(records)
+  local first, bytes = 1, 0
+  local topic, number = records[1].topic, records[1].partition
+  for i = 1, #records do
+    local record = records[i]
+    if record.partition ~= number or record.topic ~= topic then
+      self:deliver(topic, number, records, first, i - 1, bytes)
+      first, bytes, topic, number = i, 0, record.topic, record.partition
+    end
+    local value = record.value
+    if value then bytes = bytes + #value end
+  end
+  self:deliver(topic, number, records, first, #records, bytes)
+  self.active_at = self.task.monotonic()
+end
+
+function methods:deliver(topic, number, records, first, last, bytes)
+  local part = self.partitions[topic] and self.partitions[topic][number]
+  if not part or self.draining then return end
+  part:push(records, first, last, bytes)
+  if not part.paused and (part.queued > self.high or part.bytes > self.high_bytes) then
+    part.paused = true
+    self.consumer:pause { { topic = topic, partition = number } }
+  end
+end
+
+function methods:on_assign(event)
+  local ok, message, code
+  if event.protocol == "COOPERATIVE" then
+    ok, message, code = self.consumer:incremental_assign(event.partitions)
+  else
+    ok, message, code = self.consumer:assign(event.partitions)
+  end
+  if not ok then
+    self.log.error("assignment failed", { reason = message, code = code })
+    return
+  end
+  local names = {}
+  for i, item in ipairs(event.partitions) do names[i] = item.topic .. "/" .. item.partition end
+  self.log.info("partitions assigned", { partitions = table.concat(names, " ") })
+  if #event.partitions > 0 then
+    -- a pause outlives an assignment in librdkafka
+    if self.draining then
+      self.consumer:pause(event.partitions)
+    else
+      self.consumer:resume(event.partitions)
+      self:add(event.partitions)
+    end
+  end
+  if not self.assigned then self.active_at = self.task.monotonic() end
+  self.assigned = true
+end
+
+function methods:on_revoke(event)
+  self:remove(event.partitions, event.lost)
+  self.log.info(event.lost and "partitions lost" or "partitions revoked",
+    { count = #event.partitions })
+  if event.protocol == "COOPERATIVE" then
+    self.consumer:incremental_unassign(event.partitions)
+  else
+    self.consumer:assign {}
+  end
+end
+
+function methods:refused(code, message)
+  local kind = faults.kind(code)
+  local kafka = self.settings.properties or {}
+  local user, mechanism = kafka["sasl.username"], kafka["sasl.mechanisms"]
+  if self.worked and kind == "credentials" then
+    self:say(code, "credentials refused, trying again", { reason = message, user = user })
+    return
+  end
+  self:finish { kind = "fault", start = not self.worked, exit = faults.exit.credentials,
+    message = kind == "credentials" and "Kafka refused the credentials" or "Kafka refused access",
+    fields = { mechanism = mechanism, user = user, group = self.settings.group, reason = message } }
+end
+
+-- Once per code until the link is up again.
+function methods:say(code, message, fields)
+  if self.said[code] then return end
+  self.said[code] = true
+  fields.code = code
+  self.log.warn(message, fields)
+end
+
+function methods:on_error(event)
+  local code, kind = event.code, faults.kind(event.code)
+  if event.fatal or kind == "fatal" then
+    self:finish { kind = "fault", exit = faults.exit.unavailable,
+      message = "the consumer cannot go on", fields = { code = code, reason = event.message } }
+  elseif kind == "credentials" or kind == "authorization" then
+    self:refused(code, event.message)
+  elseif code == "_ALL_BROKERS_DOWN" then
+    if not self.down then
+      self.down = true
+      self.log.error("no broker is reachable, trying again",
+        { code = code, reason = event.message })
+    end
+  elseif kind == "topic" then
+    self.log.debug("topic unknown so far", { code = code, reason = event.message })
+  else
+    self:say(code, kind == "link" and "connection trouble" or "Kafka reports",
+      { reason = event.message, topic = event.topic, partition = event.partition })
+  end
+end
+
+function methods:on_event(event)
+  local kind = event.kind
+  if kind == "records" then
+    if self.down or not self.worked then self:alive() end
+    self:on_records(event.records)
+  elseif kind == "error" then
+    self:on_error(event)
+  else
+    self:alive()
+    if kind == "eof" then
+      local part = (self.partitions[event.topic] or {})[event.partition]
+      if part then part.reached = event.offset end
+    elseif kind == "assign" then
+      self:on_assign(event)
+    elseif kind == "revoke" then
+      self:on_revoke(event)
+    end
+  end
+end
+
+---Polls until cancelled: also while handlers are slow and while draining, so that the group sees a
+---live member.
+function methods:poll_loop()
+  while true do
+    local event, message, code = self.consumer:poll(self.poll_options)
+    if event then
+      self:on_event(event)
+    elseif code ~= "TIMEDOUT" then
+      self:say(code or "?", "poll failed", { reason = message })
+      self.task.sleep(0.1)
+    end
+  end
+end
+
+return methods
