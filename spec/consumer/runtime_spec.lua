@@ -1,0 +1,559 @@
+require "spec.helper"
+local consumer = require "rouse.consumer"
+local fake = require "spec.consumer.fake"
+local task = require "rouse.task"
+
+local function environment(more)
+  local env = { KAFKA_TOPIC = "payments", CONSUMER_GROUP = "payments-group", IDLE_TIMEOUT = "0",
+    ROUSE_KAFKA = "security.protocol=plaintext;bootstrap.servers=localhost:1" }
+  for name, value in pairs(more or {}) do env[name] = value or nil end
+  return env
+end
+
+local function by_index(more)
+  local env = environment { ROUSE_ASSIGN = "index", JOB_INDEX = "0", CE_JOBRUN = "run-7" }
+  for name, value in pairs(more or {}) do env[name] = value end
+  return env
+end
+
+-- Runs a script against a fake cluster to its end; `during` runs beside it.
+local function run(cluster, script, env, during, options)
+  local log, signals = fake.log(), fake.signals()
+  script.consume = script.consume or {}
+  script.consume.retry = script.consume.retry or { first = 0.001, max = 0.001, tries = 3 }
+  options = options or {}
+  local exit
+  task.run(function()
+    local deadline = task.spawn(function()
+      task.sleep(10)
+      error("the consumer did not end in 10 s")
+    end)
+    local kafka = cluster:module()
+    local beside = during and task.spawn(during, signals)
+    exit = consumer.run {
+      script = script, env = env, signals = signals, kafka = kafka, log = log,
+      drain = options.drain, commit_interval = options.commit_interval,
+    }
+    if beside then beside:cancel() end
+    deadline:cancel()
+  end)
+  return exit, log
+end
+
+local function await(cond)
+  local deadline = task.monotonic() + 5
+  while not cond() do
+    assert(task.monotonic() < deadline, "nothing happened in 5 s")
+    task.sleep(0.001)
+  end
+end
+
+local function done() return "done" end
+
+-- A group's first assignment, as the coordinator would send it.
+local function join(cluster, protocol)
+  cluster.events = {}
+  cluster.on_subscribe = function(topics)
+    local list = {}
+    for _, topic in ipairs(topics) do
+      for number = 0, #cluster.logs[topic] do
+        list[#list + 1] = { topic = topic, partition = number }
+      end
+    end
+    cluster:event { kind = "assign", partitions = list, protocol = protocol or "EAGER" }
+  end
+end
+
+describe("consumer", function()
+  it("drains its partitions as a member, commits, leaves, exits 0", function()
+    local cluster = fake.new { payments = 2 }
+    join(cluster)
+    cluster:produce("payments", 0, 1200)
+    cluster:produce("payments", 1, 3)
+    local seen = {}
+    local exit, log = run(cluster, {
+      handle = function(record)
+        seen[record.partition] = (seen[record.partition] or 0) + 1
+        assert(record.offset == seen[record.partition] - 1)
+        return "done"
+      end,
+    }, environment())
+    assert.equal(0, exit)
+    assert.same({ [0] = 1200, [1] = 3 }, seen)
+    assert.equal(1200, cluster:committed_offset("payments", 0))
+    assert.equal(3, cluster:committed_offset("payments", 1))
+    assert.same({ "consumer", "admin" }, cluster.closed)
+    assert.same({ "payments" }, cluster.subscribed)
+    assert.is_truthy(log.find "consuming")
+  end)
+
+  it("takes the partition of its index without joining, and claims it first", function()
+    local cluster = fake.new { payments = 4 }
+    cluster:produce("payments", 3, 10)
+    cluster.commits["payments/3"] = { offset = 4 }
+    local first
+    local exit = run(cluster, {
+      handle = function(record)
+        first = first or record.offset
+        return "done"
+      end,
+    }, by_index { JOB_INDEX = "3" })
+    assert.equal(0, exit)
+    assert.is_nil(cluster.subscribed)
+    assert.equal(4, first)
+    assert.same({ "payments/3@4", "payments/3@10" }, cluster.history)
+    assert.equal("run-7", cluster.commits["payments/3"].metadata)
+  end)
+
+  it("starts an uncommitted index at the reset policy's offset", function()
+    for reset, expected in pairs { earliest = 10, latest = 0 } do
+      local cluster = fake.new { payments = 1 }
+      cluster:produce("payments", 0, 10)
+      local count = 0
+      local exit = run(cluster, {
+        handle = function()
+          count = count + 1
+          return "done"
+        end,
+      }, by_index { ROUSE_RESET = reset })
+      assert.equal(0, exit)
+      assert.equal(expected, count)
+      assert.equal(10, cluster:committed_offset("payments", 0))
+    end
+  end)
+
+  it("joins the group where its claim is refused", function()
+    local cluster = fake.new { payments = 1 }
+    join(cluster)
+    cluster:produce("payments", 0, 5)
+    cluster:fail("commit", "UNKNOWN_MEMBER_ID")
+    local exit, log = run(cluster, { handle = done }, by_index())
+    assert.equal(0, exit)
+    assert.same({ "payments" }, cluster.subscribed)
+    assert.same({ "payments/0@5" }, cluster.history)
+    assert.is_truthy(log.find "joining the group")
+  end)
+
+  it("joins the group without JOB_INDEX", function()
+    local cluster = fake.new { payments = 1 }
+    join(cluster)
+    cluster:produce("payments", 0, 5)
+    local env = by_index()
+    env.JOB_INDEX = nil
+    local exit, log = run(cluster, { handle = done }, env)
+    assert.equal(0, exit)
+    assert.equal(5, cluster:committed_offset("payments", 0))
+    assert.equal("JOB_INDEX is not set", log.find("consuming").fields.reason)
+  end)
+
+  it("exits 78 for an index beyond the partitions, with nothing committed", function()
+    local cluster = fake.new { payments = 2 }
+    local exit, log = run(cluster, { handle = done }, by_index { JOB_INDEX = "2" })
+    assert.equal(78, exit)
+    assert.is_truthy(log.find "JOB_INDEX is 2, but topic payments has 2 partitions")
+    assert.same({}, cluster.history)
+  end)
+
+  it("stops where another run has taken its partition", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 3)
+    local exit, log = run(cluster, {
+      handle = function(record)
+        if record.offset == 1 then
+          cluster.commits["payments/0"] = { offset = 1, metadata = "run-8" }
+        end
+        return "done"
+      end,
+    }, by_index())
+    assert.equal(0, exit)
+    assert.same({ offset = 1, metadata = "run-8" }, cluster.commits["payments/0"])
+    assert.equal("TAKEN", log.find("partition given up").fields.code)
+  end)
+
+  it("stops where the group has got members in the middle", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 3)
+    local exit, log = run(cluster, {
+      handle = function()
+        cluster:fail("commit", "UNKNOWN_MEMBER_ID")
+        return "done"
+      end,
+    }, by_index())
+    assert.equal(0, exit)
+    assert.same({ "payments/0@0" }, cluster.history)
+    assert.equal("REFUSED", log.find("partition given up").fields.code)
+  end)
+
+  it("knows its own commit again when the answer was lost", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 3)
+    local exit = run(cluster, {
+      handle = function(record)
+        if record.offset == 1 then cluster:fail("commit", "LOST") end
+        return "done"
+      end,
+    }, by_index())
+    assert.equal(0, exit)
+    assert.equal(3, cluster:committed_offset("payments", 0))
+  end)
+
+  it("looks at the end offsets before it leaves", function()
+    local cluster = fake.new { payments = 1 }
+    local count, looked = 0, false
+    cluster:produce("payments", 0, 1)
+    local module = cluster.module
+    cluster.module = function(self)
+      local kafka = module(self)
+      local open = kafka.admin
+      kafka.admin = function(options)
+        local admin = open(options)
+        local offsets = getmetatable(admin).__index.offsets
+        admin.offsets = function(this, how)
+          if how.at == "end" and not looked then
+            looked = true
+            -- a record arrives in the very moment of leaving
+            cluster.logs.payments[0].records[2] = { topic = "payments", partition = 0, offset = 1 }
+            cluster.logs.payments[0].next = 2
+          end
+          return offsets(this, how)
+        end
+        return admin
+      end
+      return kafka
+    end
+    local exit = run(cluster, {
+      handle = function()
+        count = count + 1
+        return "done"
+      end,
+    }, by_index(), function()
+      await(function() return looked end)
+      cluster.wake:set()
+      task.sleep(10)
+    end)
+    assert.equal(0, exit)
+    assert.equal(2, count)
+    assert.equal(2, cluster:committed_offset("payments", 0))
+  end)
+
+  it("does not wait for a transaction's marker at the end", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 2)
+    cluster:mark("payments", 0)
+    assert.equal(0, (run(cluster, { handle = done }, by_index())))
+    assert.equal(2, cluster:committed_offset("payments", 0))
+  end)
+
+  it("stays while the last look fails", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 2)
+    cluster:fail("offsets", "_TIMED_OUT", 2)
+    local exit = run(cluster, { handle = done }, by_index { ROUSE_RESET = "earliest" })
+    assert.equal(0, exit)
+    assert.is_true(cluster.calls.offsets >= 3)
+    assert.equal(2, cluster:committed_offset("payments", 0))
+  end)
+
+  it("parks a partition, goes on with the others, exits 65", function()
+    for mode, expected in pairs { task = 65, daemon = 0 } do
+      local cluster = fake.new { payments = 2 }
+      join(cluster)
+      cluster:produce("payments", 0, 10)
+      cluster:produce("payments", 1, 10)
+      local exit, log = run(cluster, {
+        handle = function(record)
+          if record.partition == 0 and record.offset == 4 then error("cannot") end
+          return "done"
+        end,
+      }, environment { JOB_MODE = mode })
+      assert.equal(expected, exit)
+      assert.equal(4, cluster:committed_offset("payments", 0))
+      assert.equal(10, cluster:committed_offset("payments", 1))
+      local line = log.find "partition parked"
+      assert.equal("error", line.level)
+      assert.equal(4, line.fields.offset)
+    end
+  end)
+
+  it("ends at once when every partition is parked", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 10)
+    local exit = run(cluster, { handle = function() return "dead", "no" end },
+      by_index { IDLE_TIMEOUT = "3600" })
+    assert.equal(65, exit)
+    assert.equal(0, cluster:committed_offset("payments", 0))
+  end)
+
+  it("writes dead letters and finishes their records", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 3)
+    cluster:fail("produce", "NOT_ENOUGH_REPLICAS", 1)
+    local exit = run(cluster, {
+      consume = { dead = "payments-dead" },
+      handle = function(record)
+        if record.offset == 1 then return "dead", "poison" end
+        return "done"
+      end,
+    }, by_index())
+    assert.equal(0, exit)
+    assert.equal(3, cluster:committed_offset("payments", 0))
+    assert.equal(1, #cluster.letters)
+    assert.equal("payments-dead", cluster.letters[1].topic)
+    assert.equal("v1", cluster.letters[1].value)
+    assert.same({ "producer", "consumer", "admin" }, cluster.closed)
+  end)
+
+  it("does not let a slow handler hold up other partitions, and pauses behind it", function()
+    local cluster = fake.new { payments = 2 }
+    join(cluster)
+    cluster:produce("payments", 0, 40000)
+    cluster:produce("payments", 1, 100)
+    local gate, others = task.event(), 0
+    local most = 0
+    local exit = run(cluster, {
+      handle = function(record)
+        if record.partition == 0 and record.offset == 0 then gate:wait() end
+        if record.partition == 1 then others = others + 1 end
+        return "done"
+      end,
+    }, environment(), function()
+      await(function() return others == 100 and (cluster.pauses or 0) > 0 end)
+      most = others
+      gate:set()
+      task.sleep(10)
+    end)
+    assert.equal(0, exit)
+    assert.equal(100, most)
+    assert.equal(40000, cluster:committed_offset("payments", 0))
+  end)
+
+  it("commits while it works, and never beyond what is finished", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 6)
+    local exit = run(cluster, {
+      handle = function(record)
+        if record.offset == 3 then
+          await(function() return cluster:committed_offset("payments", 0) == 3 end)
+        end
+        return "done"
+      end,
+    }, by_index(), nil, { commit_interval = 0.01 })
+    assert.equal(0, exit)
+    assert.equal(6, cluster:committed_offset("payments", 0))
+  end)
+
+  for _, protocol in ipairs { "EAGER", "COOPERATIVE" } do
+    it("drains and commits a revoked partition before giving it back: " .. protocol, function()
+      local cluster = fake.new { payments = 2 }
+      join(cluster, protocol)
+      cluster:produce("payments", 0, 3)
+      cluster:produce("payments", 1, 3)
+      local gate, entered, at_revoke = task.event(), false, nil
+      local exit = run(cluster, {
+        handle = function(record)
+          if record.partition == 0 and record.offset == 1 then
+            entered = true
+            gate:wait()
+          end
+          return "done"
+        end,
+      }, environment(), function()
+        await(function() return entered end)
+        local list = { { topic = "payments", partition = 0 } }
+        if protocol == "EAGER" then list[2] = { topic = "payments", partition = 1 } end
+        cluster:event { kind = "revoke", partitions = list, protocol = protocol, lost = false }
+        task.sleep(0.05)
+        gate:set()
+        await(function() return cluster:committed_offset("payments", 0) end)
+        at_revoke = cluster:committed_offset("payments", 0)
+        if protocol == "EAGER" then
+          cluster:event { kind = "assign", protocol = protocol,
+            partitions = { { topic = "payments", partition = 1 } } }
+        end
+        task.sleep(10)
+      end)
+      assert.equal(0, exit)
+      assert.equal(2, at_revoke)
+      assert.equal(2, cluster:committed_offset("payments", 0))
+      assert.equal(3, cluster:committed_offset("payments", 1))
+    end)
+  end
+
+  it("commits nothing for a lost partition and handles no more of it", function()
+    local cluster = fake.new { payments = 1 }
+    join(cluster)
+    cluster:produce("payments", 0, 5)
+    local seen = 0
+    local exit = run(cluster, {
+      handle = function()
+        seen = seen + 1
+        if seen == 2 then task.sleep(60) end
+        return "done"
+      end,
+    }, environment { IDLE_TIMEOUT = "0.05" }, function()
+      await(function() return seen == 2 end)
+      cluster:event { kind = "revoke", partitions = { { topic = "payments", partition = 0 } },
+        protocol = "EAGER", lost = true }
+      task.sleep(10)
+    end, { commit_interval = 60 })
+    assert.equal(0, exit)
+    assert.equal(2, seen)
+    assert.same({}, cluster.history)
+  end)
+
+  it("goes on after a commit that a rebalance refuses", function()
+    local cluster = fake.new { payments = 1 }
+    join(cluster)
+    cluster:produce("payments", 0, 5)
+    cluster:fail("commit", "REBALANCE_IN_PROGRESS", 2)
+    local exit = run(cluster, { handle = done }, environment())
+    assert.equal(0, exit)
+    assert.equal(5, cluster:committed_offset("payments", 0))
+  end)
+
+  it("lets running handlers end on SIGTERM, commits, exits 0", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 5)
+    local entered, finished = 0, 0
+    local exit, log = run(cluster, {
+      handle = function()
+        entered = entered + 1
+        task.sleep(0.05)
+        finished = finished + 1
+        return "done"
+      end,
+    }, by_index { IDLE_TIMEOUT = "3600" }, function(signals)
+      await(function() return entered == 2 end)
+      signals.send "TERM"
+      task.sleep(10)
+    end)
+    assert.equal(0, exit)
+    assert.equal(2, entered)
+    assert.equal(2, finished)
+    assert.equal(2, cluster:committed_offset("payments", 0))
+    assert.equal("TERM", log.find("ending").fields.reason)
+  end)
+
+  it("exits 75 when a handler does not end within the drain deadline", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 5)
+    local entered = 0
+    local exit = run(cluster, {
+      handle = function(record)
+        entered = entered + 1
+        if record.offset == 2 then task.sleep(3600) end
+        return "done"
+      end,
+    }, by_index { IDLE_TIMEOUT = "3600" }, function(signals)
+      await(function() return entered == 3 end)
+      signals.send "TERM"
+      task.sleep(10)
+    end, { drain = 0.1 })
+    assert.equal(75, exit)
+    assert.equal(2, cluster:committed_offset("payments", 0))
+  end)
+
+  it("ends at once, without a commit, on the second signal", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 5)
+    local entered = 0
+    local exit = run(cluster, {
+      handle = function(record)
+        entered = entered + 1
+        if record.offset == 2 then task.sleep(3600) end
+        return "done"
+      end,
+    }, by_index { IDLE_TIMEOUT = "3600" }, function(signals)
+      await(function() return entered == 3 end)
+      signals.send "TERM"
+      task.sleep(0.01)
+      signals.send "INT"
+      task.sleep(10)
+    end, { commit_interval = 60 })
+    assert.equal(130, exit)
+    assert.equal(0, cluster:committed_offset("payments", 0))
+  end)
+
+  describe("at a faulty start", function()
+    it("exits 77 when the credentials are refused, without the secret", function()
+      local cluster = fake.new { payments = 1 }
+      cluster:fail("metadata", "_TRANSPORT", 1000)
+      local env = by_index { ROUSE_KAFKA = "bootstrap.servers=localhost:1",
+        MESSAGEHUB_USER = "token", MESSAGEHUB_PASSWORD = "hush-hush" }
+      local exit, log = run(cluster, { handle = done }, env, function()
+        cluster:event { kind = "error", code = "_AUTHENTICATION", message = "Invalid credentials" }
+        task.sleep(10)
+      end)
+      assert.equal(77, exit)
+      local line = log.find "Kafka refused the credentials"
+      assert.equal("token", line.fields.user)
+      assert.equal("PLAIN", line.fields.mechanism)
+      for _, entry in ipairs(log.lines) do
+        for _, value in pairs(entry.fields) do
+          assert.is_nil(tostring(value):find("hush-hush", 1, true))
+        end
+      end
+    end)
+
+    it("tries again when credentials that once worked are refused", function()
+      local cluster = fake.new { payments = 1 }
+      cluster:produce("payments", 0, 1)
+      local seen = 0
+      local exit = run(cluster, {
+        handle = function()
+          seen = seen + 1
+          return "done"
+        end,
+      }, by_index { IDLE_TIMEOUT = "0.1" }, function()
+        await(function() return seen == 1 end)
+        cluster:event { kind = "error", code = "_AUTHENTICATION", message = "expired" }
+        task.sleep(10)
+      end)
+      assert.equal(0, exit)
+    end)
+
+    it("says once that no broker is reachable, and stays", function()
+      local cluster = fake.new { payments = 1 }
+      cluster:produce("payments", 0, 1)
+      cluster:fail("metadata", "_TRANSPORT", 3)
+      local exit, log = run(cluster, { handle = done }, by_index(), function()
+        cluster:event { kind = "error", code = "_ALL_BROKERS_DOWN", message = "1/1 down" }
+        cluster:event { kind = "error", code = "_ALL_BROKERS_DOWN", message = "1/1 down" }
+        task.sleep(10)
+      end)
+      assert.equal(0, exit)
+      local said = 0
+      for _, line in ipairs(log.lines) do
+        if line.message:find("no broker is reachable", 1, true) then said = said + 1 end
+      end
+      assert.equal(1, said)
+      assert.is_truthy(log.find "reachable again")
+    end)
+
+    it("exits 78 listing what the environment lacks, and for librdkafka's refusal", function()
+      local cluster = fake.new { payments = 1 }
+      local exit, log = run(cluster, { handle = done },
+        { ROUSE_KAFKA = "security.protocol=plaintext" })
+      assert.equal(78, exit)
+      local line = log.find "settings are missing or wrong"
+      assert.matches("KAFKA_TOPIC", line.message)
+      assert.matches("CONSUMER_GROUP", line.message)
+      cluster.refuse_properties = true
+      exit, log = run(cluster, { handle = done }, by_index())
+      assert.equal(78, exit)
+      assert.is_truthy(log.find "No such configuration property")
+    end)
+
+    it("holds a daemon instead of ending at once, until a signal", function()
+      local cluster = fake.new { payments = 1 }
+      local exit, log = run(cluster, { handle = done }, by_index { JOB_INDEX = "9", JOB_MODE = "daemon" },
+        function(signals)
+          task.sleep(0.1)
+          signals.send "TERM"
+          task.sleep(10)
+        end)
+      assert.equal(143, exit)
+      assert.is_truthy(log.find "JOB_INDEX is 9")
+    end)
+  end)
+end)
