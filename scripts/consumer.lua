@@ -10,7 +10,7 @@ return {
   -- retry = { first = 1, max = 60, tries = 10 }
   consume = {},
 
-  -- Called for each record, in the order of its partition. The offset is committed only after "done".
+  -- Called for each record, in the order of its partition. Its offset is committed after "done".
   --   return "done"              the record is finished
   --   return "retry", "why"      call me again with it, later each time; an error means the same
   --   return "dead", "why"       give it up: to the topic named by dead=, or park the partition

@@ -1,5 +1,5 @@
--- A stand-in for rouse.kafka in memory: one group, any number of topics, faults on demand. For what the mock cluster cannot
--- show: rebalances at a chosen moment, refused commits, lost answers.
+-- A stand-in for rouse.kafka in memory: one group, any number of topics, faults on demand. For what
+-- the mock cluster cannot show: rebalances at a chosen moment, refused commits, lost answers.
 
 local task = require "rouse.task"
 
@@ -10,7 +10,9 @@ Cluster.__index = Cluster
 
 ---@param topics table<string, integer>  partitions per topic
 function fake.new(topics)
-  local self = setmetatable({ logs = {}, commits = {}, history = {}, faults = {}, calls = {}, closed = {} }, Cluster)
+  local self = setmetatable({
+    logs = {}, commits = {}, history = {}, faults = {}, calls = {}, closed = {},
+  }, Cluster)
   for name, count in pairs(topics) do
     self.logs[name] = {}
     for number = 0, count - 1 do self.logs[name][number] = { next = 0, records = {} } end
@@ -21,7 +23,9 @@ end
 function Cluster:produce(topic, number, count)
   local log = self.logs[topic][number]
   for _ = 1, count or 1 do
-    log.records[#log.records + 1] = { topic = topic, partition = number, offset = log.next, value = "v" .. log.next }
+    log.records[#log.records + 1] = {
+      topic = topic, partition = number, offset = log.next, value = "v" .. log.next,
+    }
     log.next = log.next + 1
   end
   if self.wake then self.wake:set() end
@@ -108,7 +112,9 @@ local function next_records(self, max)
     if not item.paused then
       local found = {}
       for _, record in ipairs(log.records) do
-        if record.offset >= item.position and #found < max then found[#found + 1] = record end
+        if record.offset >= item.position and #found < max then
+          found[#found + 1] = record
+        end
       end
       if #found > 0 then
         item.position = found[#found].offset + 1
@@ -160,7 +166,10 @@ function Consumer:committed(list)
   local answer = {}
   for i, item in ipairs(list) do
     local commit = self.cluster.commits[list_key(item)] or {}
-    answer[i] = { topic = item.topic, partition = item.partition, offset = commit.offset, metadata = commit.metadata }
+    answer[i] = {
+      topic = item.topic, partition = item.partition, offset = commit.offset,
+      metadata = commit.metadata,
+    }
   end
   return answer
 end
@@ -193,7 +202,10 @@ function Admin:offsets(options)
   local answer = {}
   for i, item in ipairs(options.partitions) do
     local log = self.cluster.logs[item.topic][item.partition]
-    answer[i] = { topic = item.topic, partition = item.partition, offset = options.at == "end" and log.next or 0 }
+    answer[i] = {
+      topic = item.topic, partition = item.partition,
+      offset = options.at == "end" and log.next or 0,
+    }
   end
   return answer
 end
@@ -231,7 +243,8 @@ function Cluster:module()
   local function open(class)
     return function(options)
       if self.refuse_properties then return nil, "No such configuration property: \"x\"", "CONFIG" end
-      return setmetatable({ cluster = self, assigned = {}, properties = options.properties }, class)
+      local handle = { cluster = self, assigned = {}, properties = options.properties }
+      return setmetatable(handle, class)
     end
   end
   return { consumer = open(Consumer), admin = open(Admin), producer = open(Producer) }

@@ -546,12 +546,12 @@ describe("consumer", function()
 
     it("holds a daemon instead of ending at once, until a signal", function()
       local cluster = fake.new { payments = 1 }
-      local exit, log = run(cluster, { handle = done }, by_index { JOB_INDEX = "9", JOB_MODE = "daemon" },
-        function(signals)
-          task.sleep(0.1)
-          signals.send "TERM"
-          task.sleep(10)
-        end)
+      local env = by_index { JOB_INDEX = "9", JOB_MODE = "daemon" }
+      local exit, log = run(cluster, { handle = done }, env, function(signals)
+        task.sleep(0.1)
+        signals.send "TERM"
+        task.sleep(10)
+      end)
       assert.equal(143, exit)
       assert.is_truthy(log.find "JOB_INDEX is 9")
     end)
