@@ -12,7 +12,7 @@ int kafka_open(lua_State *L) __attribute__((weak));   /* rouse.core.kafka, lua_k
 int http_open(lua_State *L) __attribute__((weak));    /* rouse.core.http, lua_http.c */
 int json_open(lua_State *L);    /* rouse.json, lua_json.c */
 int yaml_open(lua_State *L);    /* rouse.yaml, lua_yaml.c */
-int process_open(lua_State *L) __attribute__((weak)); /* rouse.process, lua_process.c */
+int process_open(lua_State *L); /* rouse.process, lua_process.c */
 int log_open(lua_State *L);     /* rouse.log, lua_log.c */
 
 #endif
