@@ -1,0 +1,63 @@
+--- The command line. Each command is a module rouse.cli.NAME that returns { name, summary, setup(command), run(args, ctx) };
+--- run executes inside a task and returns the exit code. Results go to stdout, everything else to the log on stderr.
+local argparse = require "argparse"
+local rouse = require "rouse"
+local sys = require "rouse.core.sys"
+local task = require "rouse.task"
+
+local cli = {}
+
+local COMMANDS = { "observer", "consumer", "run", "check", "mock", "demo" }
+local USAGE = 2
+
+local function version()
+  return ("rouse %s (%s, librdkafka %s)"):format(rouse.version, _VERSION, require("rouse.kafka").version())
+end
+
+--- argparse ends the program with 1 on a usage error; ours is 2, and nothing but the main function ends the program.
+local function fail(parser, message)
+  io.stderr:write(parser:get_usage(), "\n\nrouse: ", message, "\n")
+  error({ exit = USAGE }, 0)
+end
+
+local function build()
+  local parser = argparse("rouse", "Watches Kafka topics and wakes the jobs that consume them; every decision is a Lua script.",
+    "Without configuration: rouse demo. Documentation: rouse(1), SCRIPTING.md.")
+  parser:command_target("command")
+  parser:require_command(false)
+  parser:flag("--version", "Print the version and exit."):action(function()
+    print(version())
+    error({ exit = 0 }, 0)
+  end)
+  local commands = {}
+  for _, name in ipairs(COMMANDS) do
+    local command = require("rouse.cli." .. name)
+    commands[name] = command
+    local sub = parser:command(name, command.summary)
+    sub.error = fail
+    command.setup(sub)
+  end
+  parser.error = fail
+  return parser, commands
+end
+
+--- Runs a command line; returns the exit code.
+---@param argv string[] arguments, the program's name at 0
+---@return integer
+function cli.main(argv)
+  local parser, commands = build()
+  local ok, args = pcall(parser.parse, parser, argv)
+  if not ok then
+    if type(args) == "table" and args.exit then
+      return args.exit
+    end
+    error(args, 0)
+  end
+  if not args.command then
+    print(parser:get_help())
+    return USAGE
+  end
+  return task.run(commands[args.command].run, args, { environ = sys.environ() })
+end
+
+return cli

@@ -1,0 +1,38 @@
+--- The packaged scripts (observer, consumer): /etc/rouse/NAME.lua wins where it exists, so that a rule is edited and deployed
+--- without building anything.
+local log = require "rouse.log"
+local rouse = require "rouse"
+local run = require "rouse.cli.run"
+local sys = require "rouse.core.sys"
+
+local packaged = {}
+
+--- A command that runs the packaged script of this name.
+---@param name string
+---@param summary string
+function packaged.command(name, summary)
+  local command = { name = name, summary = summary }
+
+  function command.setup(parser)
+    parser:flag("--print", "Write the packaged script to stdout and exit: the start of your own.")
+  end
+
+  function command.run(args, ctx)
+    local source, path = rouse.embedded("scripts/" .. name .. ".lua")
+    if args.print then
+      sys.write(1, source)
+      return 0
+    end
+    local edited = (ctx.environ.ROUSE_ETC or "/etc/rouse") .. "/" .. name .. ".lua"
+    if sys.exists(edited) then
+      log.info(("running %s"):format(edited))
+      return run.file(edited, ctx)
+    end
+    log.info(("running the packaged %s"):format(path))
+    return run.file(nil, ctx, nil, { source = source, name = path })
+  end
+
+  return command
+end
+
+return packaged

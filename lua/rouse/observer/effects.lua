@@ -1,0 +1,120 @@
+--- Performs the wake engine's effects: what waits runs in a task of its own and comes back as an event.
+local log = require "rouse.log"
+local reader = require "rouse.observer.reader"
+local task = require "rouse.task"
+
+local effects = {}
+
+local LEVELS = {
+  woken = "info", conflict = "warn", ambiguous = "warn", submit_failed = "warn", list_failed = "warn",
+  read_failed = "warn", rule_error = "error", quarantine = "error",
+}
+
+local function describe(effect)
+  local fields = { job = effect.job, group = effect.group, code = effect.code }
+  for name, value in pairs(effect.fields) do
+    fields[name] = value
+  end
+  if fields.indices then
+    fields.indices = table.concat(fields.indices, ",")
+  end
+  return fields
+end
+
+local perform = {}
+
+function perform.list(observer, effect)
+  local sent = task.monotonic()
+  local runs, message, code = observer.targets:get(effect.target):list()
+  observer:report_target(effect.target, runs, message, code)
+  return { kind = "runs", target = effect.target, runs = runs, sent = sent, message = message, error = code }
+end
+
+function perform.read(observer, effect)
+  local parts, message, code = reader.read(observer.admin, observer.engine.by_id[effect.unit], effect.commits)
+  return { kind = "offsets", unit = effect.unit, parts = parts, message = message, error = not parts and code or nil }
+end
+
+function perform.submit(observer, effect)
+  local run, message, code, retry_after = observer.targets:get(effect.target):submit {
+    job = effect.job, name = effect.name, indices = effect.indices, env = effect.env,
+  }
+  return { kind = "submitted", unit = effect.unit, name = effect.name, run = run, message = message,
+    error = not run and code or nil, retry_after = retry_after }
+end
+
+function perform.get(observer, effect)
+  local run, message, code = observer.targets:get(effect.target):get(effect.name)
+  return { kind = "got", unit = effect.unit, name = effect.name, run = run, message = message,
+    error = not run and code or nil }
+end
+
+function perform.commit(observer, effect)
+  local unit = observer.engine.by_id[effect.unit]
+  local list, message, code = observer.admin:alter_group_offsets {
+    group = unit.group, timeout = 10,
+    partitions = { { topic = effect.topic, partition = effect.partition, offset = effect.offset } },
+  }
+  local refused = not list and code or list[1].error
+  if refused then
+    log.warn("the group's first commit at the end was refused: its start is unknown",
+      { group = unit.group, topic = effect.topic, partition = effect.partition, reason = message, code = refused })
+  end
+  return { kind = "committed", unit = effect.unit, topic = effect.topic, partition = effect.partition,
+    offset = effect.offset, error = refused }
+end
+
+function perform.remove(observer, effect)
+  local ok, message, code = observer.targets:get(effect.target):remove(effect.name)
+  if not ok and code ~= "NOT_FOUND" then
+    log.debug("a finished run could not be removed", { name = effect.name, reason = message, code = code })
+  end
+end
+
+local now = {}
+
+function now.arm(observer, effect)
+  observer.doorbell:set(effect.topic, effect.partition, effect.offset)
+end
+
+now.disarm = now.arm
+
+function now.done(observer, effect)
+  if observer.claims then
+    observer.claims:set_done(effect.topic, effect.partition, effect.offset)
+  end
+end
+
+function now.call(observer, effect)
+  observer.next_call = effect.at
+end
+
+function now.note(_, effect)
+  local fields = describe(effect)
+  local text = effect.code == "woken"
+    and ("woke %s: run %s, %d instance%s"):format(effect.job, fields.name, fields.instances,
+      fields.instances == 1 and "" or "s")
+    or ("%s: %s"):format(effect.job, effect.code)
+  log[LEVELS[effect.code] or "debug"](text, fields)
+end
+
+--- Performs a list of effects in order; those that wait do not hold up the others.
+function effects.perform(observer, list)
+  for _, effect in ipairs(list) do
+    if now[effect.kind] then
+      now[effect.kind](observer, effect)
+    else
+      task.spawn(function()
+        local event = perform[effect.kind](observer, effect)
+        if event then
+          observer:emit(event)
+        end
+      end)
+    end
+  end
+  if observer.doorbell then
+    observer.doorbell:flush()
+  end
+end
+
+return effects

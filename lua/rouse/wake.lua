@@ -1,0 +1,473 @@
+--- The wake engine: a pure state machine. Events in (rung, runs listed, offsets read, submit answered, time), effects out
+--- (list, read, arm, submit, get, remove, done, call me at). It never waits, never reads a clock and never does I/O, so every
+--- schedule can be played in virtual time; rouse.observer performs its effects.
+---
+--- Every event carries `now` (epoch seconds) and `clock` (monotonic seconds). A unit is one (job, group) pair; its evaluation goes
+---   idle → listing → reading → (decide) → submitting [→ asking] → idle
+--- in that order because a submit is a compare-and-swap on the run list (list, then offsets, then submit).
+local attempts = require "rouse.wake.attempts"
+local backoff = require "rouse.backoff"
+local claims = require "rouse.wake.claims"
+local coverage = require "rouse.wake.coverage"
+local facts = require "rouse.wake.facts"
+local naming = require "rouse.wake.naming"
+local submit = require "rouse.wake.submit"
+
+local wake = {}
+
+wake.ACTIVE = 5 -- seconds between evaluations while a run is active
+wake.IDLE = 60 -- seconds between readings of an idle group's commits
+wake.FRESH = 120 -- no submit rests on facts older than this, its own time-out included
+wake.SUBMIT_TIMEOUT = 30
+
+---@class rouse.Unit
+---@field id string
+---@field job string
+---@field group string? nil in claims mode
+---@field mode "lag"|"claims"
+---@field assign "group"|"index"
+---@field target string
+---@field topics table<string, { reset: string }>
+---@field spec table the job as kafkadata or the script wrote it
+---@field parts rouse.Part[] sorted by topic, partition
+---@field phase "idle"|"waiting"|"listing"|"reading"|"refreshing"|"submitting"|"asking"
+---@field due number? clock of the next look
+
+local Engine = { __name = "rouse.wake" }
+Engine.__index = Engine
+
+---@class rouse.WakeOptions
+---@field units table[] { job, group, mode, assign, target, topics, spec }
+---@field jobs table<string, table<string, string>> job → environment of its definition
+---@field decide fun(job: table, ctx: table): table|nil, string? the rule; nil and a message when it failed
+---@field random (fun(): number)? for the jitter of back-offs
+
+--- A new engine; nothing happens before its "start" event.
+---@param options rouse.WakeOptions
+function wake.new(options)
+  local engine = setmetatable({
+    units = {}, by_id = {}, jobs = options.jobs or {}, decide = options.decide,
+    random = options.random or math.random, targets = {}, doors = {}, touched = {}, ended = {}, windows = {},
+    removed = {}, numbers = {}, effects = {}, now = 0, clock = 0,
+  }, Engine)
+  for _, given in ipairs(options.units) do
+    local unit = {
+      id = given.job .. "/" .. (given.group or "claims"), job = given.job, group = given.group, mode = given.mode,
+      assign = given.assign or "group", target = given.target or "codeengine", topics = given.topics,
+      spec = given.spec or {}, parts = {}, index = {}, phase = "idle", read_failures = 0,
+    }
+    engine.units[#engine.units + 1] = unit
+    engine.by_id[unit.id] = unit
+    engine.targets[unit.target] = engine.targets[unit.target] or { failures = 0, runs = {} }
+  end
+  return engine
+end
+
+--- Takes an event, returns the effects it causes.
+---@param event table { kind=, now=, clock=, ... }
+---@return table[] effects
+function Engine:handle(event)
+  self.now, self.clock = event.now, event.clock
+  self.effects = {}
+  local handler = self["on_" .. event.kind]
+  assert(handler, "wake: unknown event " .. tostring(event.kind))
+  handler(self, event)
+  self:advance()
+  return self.effects
+end
+
+function Engine:effect(effect)
+  self.effects[#self.effects + 1] = effect
+end
+
+--- Says what was decided for a unit, once per change.
+function Engine:note(unit, code, fields)
+  local last = unit.decision
+  local reason = fields and fields.reason
+  if last and last.code == code and last.reason == reason and code ~= "woken" then
+    return
+  end
+  unit.decision = { code = code, reason = reason, at = self.now, fields = fields }
+  self:effect { kind = "note", unit = unit.id, job = unit.job, group = unit.group, code = code, fields = fields or {} }
+end
+
+--- Looks again at `seconds` from now, or earlier if something earlier is planned.
+local function look_in(self, unit, seconds)
+  local at = self.clock + seconds
+  unit.due = unit.due and math.min(unit.due, at) or at
+end
+
+-- ---- events ----
+
+function Engine:on_start()
+  for _, unit in ipairs(self.units) do
+    unit.dirty = true
+  end
+end
+
+--- Something may have changed everywhere (reconnected, reloaded): everything is evaluated.
+Engine.on_reevaluate = Engine.on_start
+
+function Engine:on_timer()
+  -- due units are found by advance()
+end
+
+--- The partitions of a topic as the cluster tells them; more may come later, also topics that a pattern matches now.
+---@param event { topic: string, partitions: integer, reset: string?, units: table<string, boolean>? }
+function Engine:on_partitions(event)
+  for _, unit in ipairs(self.units) do
+    if event.units and event.units[unit.id] and not unit.topics[event.topic] then
+      unit.topics[event.topic] = { reset = event.reset or "earliest" }
+    end
+    if unit.topics[event.topic] then
+      local index = unit.index[event.topic] or {}
+      unit.index[event.topic] = index
+      for partition = 0, event.partitions - 1 do
+        if not index[partition] then
+          local part = facts.part(event.topic, partition)
+          index[partition] = part
+          unit.parts[#unit.parts + 1] = part
+          table.insert(self:door(event.topic, partition).parts, part)
+          unit.dirty = true
+        end
+      end
+      table.sort(unit.parts, function(a, b)
+        if a.topic ~= b.topic then
+          return a.topic < b.topic
+        end
+        return a.partition < b.partition
+      end)
+    end
+  end
+end
+
+--- The doorbell rang: with a record at `offset`, or with an `error` (the position is out of range). It is disarmed there.
+function Engine:on_rung(event)
+  local door = self:door(event.topic, event.partition)
+  door.armed = nil
+  self.touched[door] = true
+  for _, unit in ipairs(self.units) do
+    local part = unit.mode == "lag" and unit.index[event.topic] and unit.index[event.topic][event.partition]
+    if part then
+      part.want = nil
+      if not event.error then
+        facts.prove(part, event.offset)
+      elseif part.start == event.offset or part.start == nil then
+        facts.refuse(part)
+      end
+      unit.dirty = true
+    end
+  end
+end
+
+--- A listing arrived: { target, runs, sent (clock) } or { target, error, message }.
+function Engine:on_runs(event)
+  local target = self.targets[event.target]
+  target.inflight = false
+  if not event.runs then
+    target.failures = target.failures + 1
+    for _, unit in ipairs(self.units) do
+      if unit.target == event.target and unit.phase == "listing" then
+        unit.phase = "idle"
+        look_in(self, unit, backoff.delay(target.failures, { first = 1, max = 60, random = self.random }))
+        self:note(unit, "list_failed", { reason = event.message, error = event.error })
+      end
+    end
+    return
+  end
+  target.failures = 0
+  self:take_runs(target, event)
+  for _, unit in ipairs(self.units) do
+    if unit.target == event.target and unit.phase == "listing" then
+      if unit.mode == "lag" then
+        unit.phase = "reading"
+        self:effect { kind = "read", unit = unit.id }
+      else
+        self:evaluate(unit)
+      end
+    end
+  end
+end
+
+--- The list as read, and the runs accepted since it was sent, which it may not show yet.
+function Engine:take_runs(target, event)
+  local listed = {}
+  for _, run in ipairs(event.runs) do
+    listed[run.name] = run
+  end
+  for _, run in ipairs(target.runs) do
+    if not listed[run.name] and run.accepted and run.accepted >= event.sent then
+      event.runs[#event.runs + 1] = run
+      listed[run.name] = run
+    elseif not listed[run.name] then
+      self.ended[run.name] = self.ended[run.name] or self.clock -- vanished: ended as far as anybody can tell
+    end
+  end
+  target.runs, target.sent, target.listed = event.runs, event.sent, listed
+  for _, run in ipairs(target.runs) do
+    if coverage.finished(run) and not self.ended[run.name] then
+      local age = run.completed_at and math.max(0, self.now - run.completed_at) or 0
+      self.ended[run.name] = self.clock - age
+    end
+  end
+  submit.clean(self, target, event.target)
+end
+
+--- Offsets arrived: { unit, parts = { { topic, partition, committed|false, low, end_offset, error } } } or { unit, error }.
+function Engine:on_offsets(event)
+  local unit = self.by_id[event.unit]
+  local refreshing = unit.phase == "refreshing"
+  if event.error then
+    unit.phase = "idle"
+    unit.unread = event.error
+    unit.read_failures = unit.read_failures + 1
+    look_in(self, unit, backoff.delay(unit.read_failures, { first = 1, max = 30, random = self.random }))
+    self:note(unit, "read_failed", { reason = event.message, error = event.error })
+    return
+  end
+  unit.read_failures = 0
+  local failed
+  for _, read in ipairs(event.parts) do
+    local part = unit.index[read.topic] and unit.index[read.topic][read.partition]
+    if part then
+      failed = failed or read.error
+      if facts.take(part, read, unit.topics[read.topic].reset) then
+        self:effect { kind = "commit", unit = unit.id, topic = part.topic, partition = part.partition,
+          offset = part.end_offset }
+      end
+    end
+  end
+  unit.unread = failed
+  if refreshing then
+    unit.phase = "idle"
+    self:settle(unit)
+    look_in(self, unit, failed and wake.ACTIVE or wake.IDLE)
+  elseif unit.phase == "reading" then
+    self:evaluate(unit)
+  end
+end
+
+--- The group's commit was moved to the end for `reset = latest`: { unit, topic, partition, offset | error }.
+function Engine:on_committed(event)
+  local unit = self.by_id[event.unit]
+  local part = unit.index[event.topic] and unit.index[event.topic][event.partition]
+  if not part then
+    return
+  end
+  if event.error then
+    part.error = event.error -- refused: the start stays unknown
+    look_in(self, unit, wake.ACTIVE)
+    return
+  end
+  part.committed, part.start, part.refused = event.offset, event.offset, nil
+  unit.dirty = true
+end
+
+--- The answer of a submit: { unit, name, run } or { unit, name, error, message, retry_after }.
+function Engine:on_submitted(event)
+  submit.answered(self, self.by_id[event.unit], event)
+end
+
+--- The answer of asking for a run by name: { unit, name, run } or { unit, name, error }.
+function Engine:on_got(event)
+  submit.asked(self, self.by_id[event.unit], event)
+end
+
+--- Claims mode: records were claimed. { topic, partition, offset, last?, wakes = { { job, dedup, window, env, reason } } }.
+function Engine:on_claimed(event)
+  for _, unit in ipairs(self.units) do
+    local part = unit.mode == "claims" and unit.index[event.topic] and unit.index[event.topic][event.partition]
+    for _, asked in ipairs(part and event.wakes or {}) do
+      if asked.job == unit.job then
+        submit.claim(self, unit, part, event.offset, event.last or event.offset, asked)
+      end
+    end
+  end
+  local door = self:door(event.topic, event.partition)
+  door.claimed = math.max(door.claimed or 0, (event.last or event.offset) + 1)
+  self.touched[door] = true
+end
+
+--- Claims mode: the partition was given to somebody else; what was owed there is theirs now.
+function Engine:on_released(event)
+  for _, unit in ipairs(self.units) do
+    local part = unit.mode == "claims" and unit.index[event.topic] and unit.index[event.topic][event.partition]
+    if part then
+      part.owed, part.riding = nil, nil
+    end
+  end
+  local door = self:door(event.topic, event.partition)
+  door.claimed, door.done = nil, nil
+end
+
+-- ---- evaluation ----
+
+--- Marks work and coverage on every part, returns what covers the unit.
+function Engine:mark(unit)
+  local target = self.targets[unit.target]
+  local cover = coverage.of(target.runs, unit, self.jobs)
+  local spare = unit.mode == "claims" and cover.active or cover.instances
+  for _, part in ipairs(unit.parts) do
+    part.covered = (cover.index[part.topic] and cover.index[part.topic][part.partition]) or false
+    if unit.mode == "claims" then
+      part.work, part.covered = unit.owing ~= nil, false
+    else
+      part.work = facts.has_work(part) and not (part.ignored and part.proof < part.ignored)
+    end
+    if part.work and not part.covered and spare > 0 then
+      spare, part.covered = spare - 1, true -- group instances are counted, not mapped
+    end
+  end
+  unit.active = cover.active
+  unit.running = cover.runs
+  return cover
+end
+
+--- The heart: facts are fresh (listed, then read), so decide.
+function Engine:evaluate(unit)
+  unit.due = nil
+  if unit.mode == "claims" then
+    submit.review(self, unit)
+  end
+  self:mark(unit)
+  local open = {}
+  for _, part in ipairs(unit.parts) do
+    part.held = nil
+    if part.work and not part.covered then
+      open[#open + 1] = part
+    end
+  end
+  unit.phase = "idle"
+  look_in(self, unit, (unit.active > 0 or unit.unread) and wake.ACTIVE or wake.IDLE)
+  if #open == 0 then
+    submit.covered(self, unit)
+    self:note(unit, unit.active > 0 and "covered" or "no_work", { active = unit.active })
+  else
+    submit.decide(self, unit, open)
+  end
+  self:settle(unit)
+end
+
+--- Holds parts that had work and got no instance: they count with the end they were evaluated at, until looked at again.
+function Engine:hold(unit, parts, code, fields, seconds)
+  for _, part in ipairs(parts) do
+    part.held = part.end_offset
+  end
+  if seconds then
+    look_in(self, unit, math.max(seconds, 0.01))
+  end
+  self:note(unit, code, fields)
+end
+
+--- Where the doorbell should stand for each part of the unit.
+function Engine:settle(unit)
+  if unit.mode ~= "lag" then
+    return
+  end
+  for _, part in ipairs(unit.parts) do
+    if part.covered or part.submitting or part.start == nil then
+      part.want = nil
+    elseif part.ignored and facts.has_work(part) and part.proof < part.ignored then
+      part.want = part.ignored
+    elseif part.held and facts.has_work(part) then
+      part.want = part.held
+    else
+      part.want = part.start
+    end
+    self.touched[self:door(part.topic, part.partition)] = true
+  end
+end
+
+-- ---- after every event ----
+
+function Engine:door(topic, partition)
+  local key = topic .. "/" .. partition
+  local door = self.doors[key]
+  if not door then
+    door = { topic = topic, partition = partition, parts = {} }
+    self.doors[key] = door
+  end
+  return door
+end
+
+--- Arms a partition at the smallest offset wanted, and says how far claims are done.
+function Engine:adjust(door)
+  local want, owed
+  for _, part in ipairs(door.parts) do
+    if part.want and (not want or part.want < want) then
+      want = part.want
+    end
+    local first = claims.first(part)
+    if first and (not owed or first < owed) then
+      owed = first
+    end
+  end
+  if want ~= door.armed then
+    door.armed = want
+    self:effect { kind = want and "arm" or "disarm", topic = door.topic, partition = door.partition, offset = want }
+  end
+  local done = owed or door.claimed
+  if done and done ~= door.done then
+    door.done = done
+    self:effect { kind = "done", topic = door.topic, partition = door.partition, offset = done }
+  end
+end
+
+--- Whether an idle unit needs the run list, or only its commits.
+local function needs_list(unit)
+  if unit.dirty or unit.mode == "claims" or (unit.active or 0) > 0 or unit.unread then
+    return true
+  end
+  for _, part in ipairs(unit.parts) do
+    if part.work or facts.has_work(part) then
+      return true
+    end
+  end
+  return false
+end
+
+local function begin(self, unit)
+  unit.due = nil
+  if needs_list(unit) then
+    unit.phase, unit.dirty = "waiting", false
+  else
+    unit.phase = "refreshing"
+    self:effect { kind = "read", unit = unit.id, commits = true }
+  end
+end
+
+--- Starts what is due, sends listings that are wanted, moves the doorbell, plans the next call.
+function Engine:advance()
+  local wanted = {}
+  for _, unit in ipairs(self.units) do
+    if unit.phase == "idle" and #unit.parts > 0 and (unit.dirty or (unit.due and unit.due <= self.clock)) then
+      begin(self, unit)
+    end
+    if unit.phase == "waiting" and not self.targets[unit.target].inflight then
+      unit.phase = "listing"
+      wanted[unit.target] = true
+    end
+  end
+  for name in pairs(wanted) do
+    self.targets[name].inflight = true
+    self:effect { kind = "list", target = name }
+  end
+  for door in pairs(self.touched) do
+    self:adjust(door)
+  end
+  self.touched = {}
+  local at
+  for _, unit in ipairs(self.units) do
+    if unit.phase == "idle" and unit.due and (not at or unit.due < at) then
+      at = unit.due
+    end
+  end
+  if at then
+    self:effect { kind = "call", at = at }
+  end
+end
+
+wake.naming = naming
+wake.attempts = attempts
+
+return wake

@@ -1,0 +1,79 @@
+--- What is known of one partition for one group, and where its work starts (pure). Unknown is not zero: a failed read keeps
+--- what was known and is noted in `error`.
+local facts = {}
+
+---@class rouse.Part
+---@field topic string
+---@field partition integer
+---@field committed integer|false|nil false: no commit; nil: not read yet
+---@field start integer? where the group's work starts; nil: unknown
+---@field low integer?
+---@field end_offset integer?
+---@field proof integer? offset of a consumable record that a ring has shown
+---@field refused integer|false|nil the commit value at which the broker answered "offset out of range"
+---@field error string? code of the last failed read
+---@field want integer? where the doorbell should be armed for this part; nil: not at all
+
+function facts.part(topic, partition)
+  return { topic = topic, partition = partition }
+end
+
+--- Takes the answer of a read into a part.
+---@param part rouse.Part
+---@param read { committed: integer|false|nil, low: integer?, end_offset: integer?, error: string? }
+---@param reset "earliest"|"latest"
+---@return boolean commit_end whether the reset policy needs the group's commit moved to the end first
+function facts.take(part, read, reset)
+  part.error = read.error
+  if read.error then
+    return false
+  end
+  part.low = read.low or part.low
+  part.end_offset = read.end_offset or part.end_offset
+  if part.proof and part.low and part.low > part.proof then
+    part.proof = nil -- the record that proved work is gone
+  end
+  part.committed = read.committed
+  local out_of_range = read.committed and part.refused == read.committed
+  if not out_of_range then
+    part.refused = nil
+  end
+  if read.committed and not out_of_range then
+    part.start = read.committed
+  elseif reset == "earliest" then
+    part.start = part.low
+  else
+    part.start = nil
+    return part.end_offset ~= nil
+  end
+  return false
+end
+
+--- A ring with a record: work from the start to there is proven.
+function facts.prove(part, offset)
+  part.proof = math.max(part.proof or offset, offset)
+end
+
+--- An error ring: the broker refuses the position. It counts for this commit value only, and no proof survives it.
+function facts.refuse(part)
+  part.proof = nil
+  part.start = nil
+  if part.committed then
+    part.refused = part.committed
+  end
+end
+
+--- Whether a consumable record is known to exist at or past the start.
+function facts.has_work(part)
+  return part.start ~= nil and part.proof ~= nil and part.start <= part.proof
+end
+
+--- Records between start and end, for rules and people; nil when unknown.
+function facts.lag(part)
+  if not (part.start and part.low and part.end_offset) then
+    return nil
+  end
+  return math.max(0, part.end_offset - math.max(part.start, part.low))
+end
+
+return facts

@@ -1,0 +1,447 @@
+require "spec.helper"
+local naming = require "rouse.wake.naming"
+local verdict = require "rouse.verdict"
+local world = require "spec.wake.world"
+
+local function unit(fields)
+  local result = { job = "payments-consumer", group = "payments-group", mode = "lag", assign = "index",
+    topics = { payments = { reset = "earliest" } }, spec = { dedup_window = 0, idle_timeout = 60 } }
+  for name, value in pairs(fields or {}) do result[name] = value end
+  return result
+end
+
+local function commits(...)
+  local list = {}
+  for i, offset in ipairs { ... } do list[i - 1] = offset end
+  return { payments = list }
+end
+
+describe("wake", function()
+  it("arms every partition at its committed offset and submits nothing without a proof", function()
+    local w = world.new { units = { unit() }, commits = commits(10, 20, 30, 40) }
+    w:start { payments = 4 }
+    assert.same({ ["payments/0"] = 10, ["payments/1"] = 20, ["payments/2"] = 30, ["payments/3"] = 40 }, w.armed)
+    assert.is_nil(w:take("submit"))
+  end)
+
+  it("lists, then reads, then submits one index per partition with work", function()
+    local w = world.new { units = { unit() }, commits = commits(10, 20, 30, 40) }
+    w:start { payments = 4 }
+    w:record("payments", 1, 20)
+    assert.equal("list", w.effects[1].kind)
+    w:record("payments", 3, 41)
+    w:answer_list()
+    assert.equal("read", w.effects[1].kind)
+    w:answer_read()
+    local effect = w:take("submit")
+    assert.same({ 1, 3 }, effect.indices)
+    assert.equal(naming.prefix("payments-consumer") .. "1", effect.name)
+    assert.equal("payments-group", effect.env.CONSUMER_GROUP)
+    assert.equal("payments", effect.env.KAFKA_TOPIC)
+    assert.equal("index", effect.env.ROUSE_ASSIGN)
+    assert.equal("earliest", effect.env.ROUSE_RESET)
+    assert.same({ attempt = 1, mark = naming.mark("payments", 1, 20) }, naming.decode(effect.env.ROUSE_WAKE).payments[1])
+  end)
+
+  it("looks again for a ring that came after the listing was sent", function()
+    local w = world.new { units = { unit() }, commits = commits(0, 0) }
+    w:start { payments = 2 }
+    w:record("payments", 0, 0)
+    w:answer_list()
+    w:record("payments", 1, 0)
+    w:answer_read()
+    local run = w:accept(w:take("submit"))
+    assert.same({ 0, 1 }, run.indices) -- both were proven when it decided
+    w:settle()
+    assert.is_nil(w:take("submit"))
+  end)
+
+  it("does not arm what a run covers, and arms it at the commit when the run has ended: the exit race", function()
+    local w = world.new { units = { unit() }, commits = commits(0, 0) }
+    w:start { payments = 2 }
+    w:record("payments", 0, 5)
+    w:settle()
+    local run = w:accept(w:take("submit"))
+    assert.same({ ["payments/1"] = 0 }, w.armed)
+    w:record("payments", 0, 6) -- while the run is active: nothing armed, nothing rings
+    w.commits.payments[0] = 6 -- it took 5 and exits before it sees 6
+    run.status, run.succeeded_indices, run.completed_at = "completed", { 0 }, w.now
+    w:pass(5)
+    assert.equal(6, w.armed["payments/0"])
+    w:record("payments", 0, 6)
+    w:settle()
+    assert.same({ 0 }, w:take("submit").indices)
+  end)
+
+  it("wakes for a backlog at its start: the doorbell is its own probe", function()
+    local w = world.new { units = { unit() }, commits = {}, low = 7 }
+    w:start { payments = 1 }
+    assert.equal(7, w.armed["payments/0"])
+    w:record("payments", 0, 7)
+    w:settle()
+    assert.is_not_nil(w:take("submit"))
+  end)
+
+  it("commits the end first for reset = latest, and starts there", function()
+    local w = world.new { units = { unit { topics = { payments = { reset = "latest" } } } }, commits = {}, ends = 55 }
+    w:start { payments = 1 }
+    assert.is_nil(w.armed["payments/0"])
+    local effect = w:take("commit")
+    assert.equal(55, effect.offset)
+    w.commits = commits(55)
+    w:send { kind = "committed", unit = effect.unit, topic = "payments", partition = 0, offset = 55 }
+    w:settle()
+    assert.equal(55, w.armed["payments/0"])
+  end)
+
+  it("takes an error ring as the reset policy's case: a commit beyond the end of a recreated topic", function()
+    local w = world.new { units = { unit() }, commits = commits(1000), low = 0, ends = 3 }
+    w:start { payments = 1 }
+    w:send { kind = "rung", topic = "payments", partition = 0, offset = 1000, error = "_AUTO_OFFSET_RESET" }
+    w.armed["payments/0"] = nil
+    w:settle()
+    w:record("payments", 0, 0)
+    w:settle()
+    assert.is_not_nil(w:take("submit"))
+  end)
+
+  it("counts group instances and submits only the difference", function()
+    local other = { name = "by-hand", job = "payments-consumer", status = "running", running = 1, indices = { 0 },
+      succeeded_indices = {}, failed_indices = {}, env = {} }
+    local w = world.new { units = { unit { assign = "group" } }, commits = commits(0, 0, 0), runs = { other },
+      jobs = { ["payments-consumer"] = { CONSUMER_GROUP = "payments-group" } } }
+    w:start { payments = 3 }
+    for p = 0, 2 do
+      w:send { kind = "rung", topic = "payments", partition = p, offset = 4 }
+    end
+    w:settle()
+    local effect = w:take("submit")
+    assert.same({ 0, 1 }, effect.indices)
+    assert.equal("group", effect.env.ROUSE_ASSIGN)
+  end)
+
+  it("reads coverage from the list: an index that succeeded covers no more", function()
+    local w = world.new { units = { unit() }, commits = commits(0, 0) }
+    w:start { payments = 2 }
+    w:record("payments", 0, 0)
+    w:record("payments", 1, 0)
+    w:settle()
+    local run = w:accept(w:take("submit"))
+    w:settle()
+    w.commits.payments[0] = 1
+    run.status, run.succeeded_indices = "running", { 0 }
+    w:pass(5)
+    assert.same({ ["payments/0"] = 1 }, w.armed)
+  end)
+
+  describe("submit", function()
+    local function rung(options)
+      options = options or {}
+      options.units, options.commits = options.units or { unit() }, options.commits or commits(0)
+      local w = world.new(options)
+      w:start { payments = 1 }
+      w:record("payments", 0, 0)
+      w:settle()
+      return w, w:take("submit")
+    end
+
+    it("asks for the name after a conflict; a run that exists joins the list", function()
+      local w, effect = rung()
+      w:send { kind = "submitted", unit = effect.unit, name = effect.name, error = "CONFLICT", message = "exists" }
+      local get = w:take("get")
+      assert.equal(effect.name, get.name)
+      local theirs = { name = get.name, job = "payments-consumer", status = "pending", indices = { 0 },
+        succeeded_indices = {}, failed_indices = {}, env = effect.env }
+      w.runs = { theirs }
+      w:send { kind = "got", unit = get.unit, name = get.name, run = theirs }
+      w:settle()
+      assert.is_nil(w:take("submit"))
+      assert.is_nil(w.armed["payments/0"])
+    end)
+
+    it("tries the same number again after an ambiguous answer when the run does not exist", function()
+      local w, effect = rung()
+      w:send { kind = "submitted", unit = effect.unit, name = effect.name, error = "AMBIGUOUS", message = "time-out" }
+      w:send { kind = "got", unit = effect.unit, name = w:take("get").name, error = "NOT_FOUND" }
+      assert.is_nil(w:take("submit"))
+      w:pass(2)
+      assert.equal(effect.name, w:take("submit").name)
+    end)
+
+    it("suppresses nothing when it fails: tried again with growing delay", function()
+      local w, effect = rung()
+      local at = {}
+      for i = 1, 3 do
+        w:send { kind = "submitted", unit = effect.unit, name = effect.name, error = "UNAVAILABLE", message = "503" }
+        w:pass(30)
+        effect = w:take("submit")
+        assert.is_not_nil(effect)
+        at[i] = w.clock
+      end
+      assert.is_true(at[3] - at[2] > at[2] - at[1])
+    end)
+
+    it("honours Retry-After", function()
+      local w, effect = rung()
+      w:send { kind = "submitted", unit = effect.unit, name = effect.name, error = "THROTTLED", retry_after = 40 }
+      w:pass(39)
+      assert.is_nil(w:take("submit"))
+      w:pass(2)
+      assert.is_not_nil(w:take("submit"))
+    end)
+
+    it("numbers one above the highest listed", function()
+      local old = { name = naming.prefix("payments-consumer") .. "41", job = "payments-consumer", status = "completed",
+        indices = { 0 }, succeeded_indices = { 0 }, failed_indices = {}, env = {} }
+      local _, effect = rung { runs = { old } }
+      assert.equal(naming.prefix("payments-consumer") .. "42", effect.name)
+    end)
+
+    it("rests on no list older than its limit", function()
+      local w = world.new { units = { unit() }, commits = commits(0) }
+      w:start { payments = 1 }
+      w:record("payments", 0, 0)
+      w:answer_list()
+      w.clock, w.now = w.clock + 100, w.now + 100 -- the reading took that long
+      w:answer_read()
+      assert.is_nil(w:take("submit"))
+      assert.equal("list", w.effects[1].kind)
+    end)
+
+    it("never runs index when max_instances caps it below the partitions with work", function()
+      local w = world.new { units = { unit { spec = { max_instances = 1 } } }, commits = commits(0, 0) }
+      w:start { payments = 2 }
+      w:record("payments", 0, 0)
+      w:record("payments", 1, 0)
+      w:settle()
+      local effect = w:take("submit")
+      assert.same({ 0 }, effect.indices)
+      assert.equal("group", effect.env.ROUSE_ASSIGN)
+    end)
+
+    it("holds a partition that failed at the end it was evaluated at, so that a later record rings", function()
+      local w, effect = rung { ends = 1 }
+      w:send { kind = "submitted", unit = effect.unit, name = effect.name, error = "INVALID", message = "no" }
+      assert.equal(1, w.armed["payments/0"])
+    end)
+  end)
+
+  describe("unknown is not zero", function()
+    it("retries a failed listing and submits nothing on it", function()
+      local w = world.new { units = { unit() }, commits = commits(0) }
+      w:start { payments = 1 }
+      w.list_error = "UNAVAILABLE"
+      w:record("payments", 0, 0)
+      w:settle()
+      assert.is_nil(w:take("submit"))
+      w.list_error = nil
+      w:pass(5)
+      assert.is_not_nil(w:take("submit"))
+    end)
+
+    it("keeps the start when a partition cannot be read", function()
+      local w = world.new { units = { unit() }, commits = commits(9) }
+      w:start { payments = 1 }
+      w.read_error = "_TIMED_OUT"
+      w:pass(61)
+      assert.equal(9, w.armed["payments/0"])
+    end)
+  end)
+
+  describe("rule", function()
+    local function decided(decide, fields)
+      local seen = {}
+      local w = world.new { units = { unit(fields) }, commits = commits(0, 3), ends = 10,
+        decide = function(job, ctx)
+          seen[#seen + 1] = job
+          return decide(job, ctx)
+        end }
+      w:start { payments = 2 }
+      w:record("payments", 0, 2)
+      w:settle()
+      return w, seen
+    end
+
+    it("sees the job, its partitions and the time", function()
+      local time
+      local _, seen = decided(function(_, ctx) time = ctx.now return verdict.wake {} end)
+      local job = seen[1]
+      assert.equal(1000, time)
+      assert.equal("lag", job.mode)
+      assert.equal(0, job.active)
+      assert.equal(1, job.attempt)
+      assert.same({ topic = "payments", partition = 0, committed = 0, low = 0, end_offset = 10, lag = 10, work = true,
+        covered = false }, job.partitions[1])
+      assert.is_false(job.partitions[2].work)
+    end)
+
+    it("waits as long as the rule says, then asks again", function()
+      local w, seen = decided(function(_, ctx)
+        return ctx.now < 1030 and verdict.wait { seconds = 1030 - ctx.now, reason = "dedup" } or verdict.wake {}
+      end)
+      assert.is_nil(w:take("submit"))
+      w:pass(31)
+      assert.is_not_nil(w:take("submit"))
+      assert.equal(2, #seen)
+    end)
+
+    it("ignores until a record past the end", function()
+      local w, seen = decided(function() return verdict.ignore { reason = "maintenance" } end)
+      w:pass(300)
+      assert.equal(1, #seen)
+      w:record("payments", 0, 11)
+      w:settle()
+      assert.equal(2, #seen)
+    end)
+
+    it("that fails or answers nonsense is its own unit's problem and is asked again", function()
+      local w, seen = decided(function() return nil, "rules.lua:3: boom" end)
+      assert.equal("rule_error", w.last_note.code)
+      assert.equal("rules.lua:3: boom", w.last_note.fields.reason)
+      w:pass(61)
+      assert.equal(2, #seen)
+    end)
+
+    it("may choose the indices", function()
+      local w = decided(function() return verdict.wake { indices = { 0, 1 } } end)
+      assert.same({ 0 }, w:take("submit").indices) -- 1 has no work: never more than needed
+    end)
+  end)
+
+  describe("attempts", function()
+    it("waits after a run without progress, also when the observer is new", function()
+      local env = { ROUSE_WAKE = naming.encode { { topic = "payments", partition = 0, attempt = 2, start = 0 } },
+        CONSUMER_GROUP = "payments-group", KAFKA_TOPIC = "payments" }
+      local failed = { name = naming.prefix("payments-consumer") .. "2", job = "payments-consumer", status = "failed",
+        completed_at = 999, indices = { 0 }, succeeded_indices = {}, failed_indices = { 0 }, env = env }
+      local w = world.new { units = { unit() }, commits = commits(0), runs = { failed } }
+      w:start { payments = 1 }
+      w:record("payments", 0, 0)
+      w:settle()
+      assert.is_nil(w:take("submit"))
+      assert.equal("backoff", w.last_note.code)
+      w:pass(10)
+      assert.equal(3, naming.decode(w:take("submit").env.ROUSE_WAKE).payments[0].attempt)
+    end)
+
+    it("forgets at once when the group moved", function()
+      local env = { ROUSE_WAKE = naming.encode { { topic = "payments", partition = 0, attempt = 9, start = 0 } } }
+      local failed = { name = naming.prefix("payments-consumer") .. "2", job = "payments-consumer", status = "failed",
+        completed_at = 999, indices = { 0 }, succeeded_indices = {}, failed_indices = { 0 }, env = env }
+      local w = world.new { units = { unit() }, commits = commits(1), runs = { failed } }
+      w:start { payments = 1 }
+      w:record("payments", 0, 1)
+      w:settle()
+      assert.equal(1, naming.decode(w:take("submit").env.ROUSE_WAKE).payments[0].attempt)
+    end)
+  end)
+
+  describe("claims mode", function()
+    local function claimed()
+      local w = world.new { units = { unit { group = false, mode = "claims" } } }
+      w.engine.units[1].group = nil
+      w:start { payments = 4 }
+      return w
+    end
+
+    local function claim(w, offset, fields)
+      local asked = { job = "payments-consumer" }
+      for name, value in pairs(fields or {}) do asked[name] = value end
+      w:send { kind = "claimed", topic = "payments", partition = 0, offset = offset, wakes = { asked } }
+      w:settle()
+    end
+
+    it("submits instances for the topic's partitions minus those active, and commits past the record after that", function()
+      local w = claimed()
+      claim(w, 7)
+      assert.equal(7, w.done["payments/0"])
+      local effect = w:take("submit")
+      assert.same({ 0, 1, 2, 3 }, effect.indices)
+      assert.equal(7, w.done["payments/0"])
+      w:accept(effect)
+      assert.equal(8, w.done["payments/0"])
+    end)
+
+    it("owes a record again when the submit failed", function()
+      local w = claimed()
+      claim(w, 7)
+      w:send { kind = "submitted", unit = "payments-consumer/claims", name = w:take("submit").name,
+        error = "UNAVAILABLE", message = "503" }
+      assert.equal(7, w.done["payments/0"])
+      w:pass(5)
+      assert.is_not_nil(w:take("submit"))
+    end)
+
+    it("counts a covered record as done only after the run was seen active late enough and completed", function()
+      local w = claimed()
+      claim(w, 7)
+      local run = w:accept(w:take("submit"), { status = "running", running = 4 })
+      w:pass(5)
+      claim(w, 8)
+      assert.is_nil(w:take("submit"))
+      w:pass(60) -- listed active more than 30 s after the claim
+      assert.equal(8, w.done["payments/0"])
+      run.status, run.running, run.succeeded_indices = "completed", 0, { 0, 1, 2, 3 }
+      w:pass(6)
+      assert.equal(9, w.done["payments/0"])
+      assert.is_nil(w:take("submit"))
+    end)
+
+    it("wakes again when the covering run ended too early, failed or vanished", function()
+      for _, ending in ipairs { "completed", "failed", "vanished" } do
+        local w = claimed()
+        claim(w, 7)
+        local run = w:accept(w:take("submit"), { status = "running", running = 4 })
+        w:pass(5)
+        claim(w, 8)
+        if ending == "vanished" then
+          w.runs = {}
+        else
+          run.status, run.running, run.succeeded_indices = ending, 0, { 0, 1, 2, 3 }
+        end
+        w:pass(6)
+        assert.is_not_nil(w:take("submit"), ending)
+      end
+    end)
+
+    it("suppresses a keyed window and looks again at its end", function()
+      local w = claimed()
+      claim(w, 1, { dedup = "k", window = 100 })
+      local run = w:accept(w:take("submit"))
+      run.status, run.succeeded_indices = "completed", { 0, 1, 2, 3 }
+      w:pass(10)
+      claim(w, 2, { dedup = "k", window = 100 })
+      w:pass(80)
+      assert.is_nil(w:take("submit"))
+      assert.equal(2, w.done["payments/0"]) -- suppressed is not done
+      w:pass(15)
+      assert.is_not_nil(w:take("submit"))
+    end)
+  end)
+
+  it("arms a topic of two groups at the smaller start of those nobody covers", function()
+    local w = world.new { units = { unit(), unit { job = "audit", group = "audit" } }, commits = commits(50) }
+    w:start { payments = 1 }
+    assert.equal(50, w.armed["payments/0"])
+    w.engine.by_id["audit/audit"].parts[1].want = 20
+    w.engine.touched[w.engine:door("payments", 0)] = true
+    w:send { kind = "timer" }
+    assert.equal(20, w.armed["payments/0"])
+  end)
+
+  it("removes finished runs of its own after a while, never the newest and never what it did not name", function()
+    local function finished(name)
+      return { name = name, job = "payments-consumer", status = "completed", completed_at = 1, indices = { 0 },
+        succeeded_indices = { 0 }, failed_indices = {}, env = {} }
+    end
+    local prefix = naming.prefix("payments-consumer")
+    local w = world.new { units = { unit() }, commits = commits(0),
+      runs = { finished(prefix .. "1"), finished(prefix .. "2"), finished("by-hand") } }
+    w:start { payments = 1 }
+    local removed = {}
+    for _, effect in ipairs(w.log) do
+      if effect.kind == "remove" then removed[#removed + 1] = effect.name end
+    end
+    assert.same({ prefix .. "1" }, removed)
+  end)
+end)
