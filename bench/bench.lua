@@ -1,0 +1,246 @@
+-- The figures, printed and never asserted: wake latency and idle cost of an observer, throughput of a consumer beside a raw
+-- librdkafka loop and kcat in the same run. Run by bench/run, beside a real broker.
+local support = require "spec.kafka.support"
+local task = require "rouse.task"
+
+local bench = {}
+
+local function number(name, default)
+  return tonumber(os.getenv(name) or "") or default
+end
+
+local function say(format, ...)
+  print(format:format(...))
+end
+
+local function quantile(sorted, q)
+  return sorted[math.max(1, math.ceil(q * #sorted))]
+end
+
+local function median(values)
+  local sorted = table.move(values, 1, #values, 1, {})
+  table.sort(sorted)
+  return quantile(sorted, 0.5)
+end
+
+local function milliseconds(seconds)
+  return ("%.1f ms"):format(seconds * 1000)
+end
+
+local function environment(mock, kafkadata)
+  return support.merge(support.kafka "plaintext", {
+    IAM_API_KEY = "an-api-key", CE_PROJECT_ID = mock.site.project, CE_REGION = "us-south",
+    CE_API_BASE_URL = mock:url(), IBMCLOUD_IAM_API_ENDPOINT = mock:url(), kafkadata = kafkadata,
+  })
+end
+
+-- Topics of four partitions and their jobs. The benchmark itself plays their runs: it commits for the group, then finishes
+-- the run.
+local function system(scope, count)
+  local codeengine = require "rouse.mock.codeengine"
+  local jobs, routes, lines = {}, {}, {}
+  for i = 1, count do
+    local topic = scope:topic { partitions = 4, prefix = "wake" }
+    local route = { topic = topic, group = support.name "wakers", job = "job-" .. i }
+    jobs[route.job] = {
+      env = { CONSUMER_GROUP = route.group, KAFKA_TOPIC = route.topic, ROUSE_ASSIGN = "index" },
+    }
+    table.insert(lines, ("%s:\n  jobs:\n  - %s\n"):format(route.topic, route.job))
+    routes[i] = route
+  end
+  local mock = codeengine.new { api_key = "an-api-key", jobs = jobs }
+  scope:defer(function() mock:close() end)
+  assert(mock:start())
+  return routes, mock, environment(mock, table.concat(lines))
+end
+
+local function observe(scope, env)
+  return scope:spawn { command = { support.rouse, "observer" }, env = env, name = "observer" }
+end
+
+-- What /proc says of a process: resident KiB, CPU seconds.
+local function usage(pid)
+  local function read(name)
+    local file = assert(io.open(("/proc/%d/%s"):format(pid, name)))
+    local text = file:read "a"
+    file:close()
+    return text
+  end
+  local user, kernel = read("stat"):match("%) " .. ("%S+ "):rep(11) .. "(%d+) (%d+)")
+  return tonumber(read("status"):match("VmRSS:%s*(%d+)")), (tonumber(user) + tonumber(kernel)) / 100
+end
+
+-- Waits until the observer listed the runs once more and had a moment to act on it.
+local function listed(mock)
+  local before = mock:counters().requests.list or 0
+  support.wait("a listing of the observer", 90, function()
+    return (mock:counters().requests.list or 0) > before
+  end)
+end
+
+-- A group that never committed would be woken from the start; these begin at the end of an empty topic.
+local function commit(admin, route, partition, offset)
+  local answer = assert(admin:alter_group_offsets {
+    group = route.group, timeout = 10,
+    partitions = { { topic = route.topic, partition = partition, offset = offset } },
+  })
+  assert(not answer[1].error, answer[1].error)
+end
+
+--- Record acknowledged -> POST job_runs arrived, one record at a time on routes that are quiet.
+function bench.latency(scope)
+  local kafka = require "rouse.kafka"
+  local wakes, width = number("BENCH_WAKES", 200), 25
+  local routes, mock, env = system(scope, width)
+  local properties = { ["bootstrap.servers"] = support.brokers }
+  local admin = assert(kafka.admin { properties = properties })
+  scope:defer(function() admin:close { timeout = 5 } end)
+  local producer = assert(kafka.producer {
+    properties = support.merge(properties, {
+      ["linger.ms"] = "0", ["socket.nagle.disable"] = "true",
+    }),
+  })
+  scope:defer(function() producer:close { timeout = 5 } end)
+  local observer = observe(scope, env)
+  listed(mock)
+
+  local delays, missed = {}, 0
+  -- Each route on its own: a record, its submit, the commit a consumer would make, the run's end, and quiet until the
+  -- observer has listed the ended run. The routes are staggered: the observer sees one record at a time.
+  local function play(route, rounds, offset)
+    task.sleep(offset)
+    for round = 1, rounds do
+      local partition = (round - 1) % 4
+      local before = #mock:counters().submits
+      local report = assert(producer:produce {
+        topic = route.topic, partition = partition, value = "x", timeout = 10,
+      })
+      local acknowledged = task.monotonic()
+      local submit
+      local woken = pcall(support.wait, "the submit", 90, function()
+        local submits = mock:counters().submits
+        for i = before + 1, #submits do
+          if submits[i].job == route.job and submits[i].created then
+            submit = submits[i]
+            return true
+          end
+        end
+      end)
+      if not woken then
+        missed = missed + 1
+      else
+        table.insert(delays, submit.monotonic - acknowledged)
+      end
+      commit(admin, route, partition, report.offset + 1)
+      for _, run in ipairs(mock:runs()) do
+        if run.job == route.job and run.status ~= "completed" then
+          mock:finish(run.name)
+        end
+      end
+      listed(mock)
+      listed(mock)
+      task.sleep(1)
+    end
+  end
+  local players = {}
+  for i, route in ipairs(routes) do
+    players[i] = task.spawn(play, route, math.max(1, wakes // width), i * 0.25)
+  end
+  for _, player in ipairs(players) do
+    assert(player:join())
+  end
+  table.sort(delays)
+  observer:terminate()
+  say("record acknowledged to job run submitted, lag mode, %d records, %d topics of 4 partitions:",
+    #delays, width)
+  say("  p50 %s, p99 %s, worst %s; not woken within 90 s: %d", milliseconds(quantile(delays, 0.5)),
+    milliseconds(quantile(delays, 0.99)), milliseconds(delays[#delays]), missed)
+end
+
+--- What an observer with nothing to do costs.
+function bench.memory(scope)
+  local seconds = 10
+  for _, topics in ipairs { 1, 25 } do
+    local _, mock, env = system(scope, topics)
+    local observer = observe(scope, env)
+    listed(mock)
+    local _, before = usage(observer.child:pid())
+    task.sleep(seconds)
+    local resident, after = usage(observer.child:pid())
+    observer:terminate()
+    say("idle observer, %d partitions: resident %.1f MiB, CPU %.1f %% of a core", topics * 4,
+      resident / 1024, 100 * (after - before) / seconds)
+  end
+end
+
+-- "RECORDS SECONDS" from a process' output: records per second.
+local function rate(text, want)
+  local records, seconds = text:match("(%d+) ([%d.]+)\n")
+  assert(records and tonumber(records) >= want, "a consumer stopped early: " .. text:sub(-2000))
+  return tonumber(records) / tonumber(seconds)
+end
+
+--- Records per second of the consumer, of librdkafka alone and of kcat, alternating.
+function bench.throughput(scope)
+  local records, rounds = number("BENCH_RECORDS", 2000000), number("BENCH_ROUNDS", 5)
+  local size, partitions = 100, 4
+  local topic = scope:topic { partitions = partitions, prefix = "load" }
+  local count = tostring(records)
+  scope:run(os.getenv "KAFKA_TOOL", support.brokers, "load", topic, tostring(partitions), count,
+    tostring(size))
+  local fetch = {
+    "fetch.max.bytes=4000000", "queued.min.messages=1000000", "queued.max.messages.kbytes=16384",
+  }
+
+  local function rouse(script)
+    return function()
+      return rate(scope:run({
+        env = support.merge(support.kafka "plaintext", {
+          KAFKA_TOPIC = topic, CONSUMER_GROUP = support.name "bench", BENCH_COUNT = count,
+          ROUSE_KAFKA = "security.protocol=plaintext;" .. table.concat(fetch, ";"),
+        }),
+      }, support.rouse, "run", script), records)
+    end
+  end
+  local contestants = {
+    { name = "librdkafka alone", run = function()
+      return rate(scope:run(os.getenv "BENCH_RAW", support.brokers, topic, tostring(partitions),
+        count, table.unpack(fetch)), records)
+    end },
+    { name = 'rouse, handle "done"', run = rouse "bench/handle.lua" },
+    { name = "rouse, handle_batch", run = rouse "bench/handle_batch.lua" },
+    { name = "kcat, printing offsets", run = function()
+      local start = task.monotonic()
+      scope:run("/bin/sh", "-c", 'exec kcat "$@" >/dev/null', "sh", "-C", "-q",
+        "-b", support.brokers, "-t", topic, "-o", "beginning", "-c", count, "-f", "%o\n",
+        "-X", fetch[1])
+      return records / (task.monotonic() - start)
+    end },
+  }
+  local rates = {}
+  for _ = 1, rounds do
+    for i, contestant in ipairs(contestants) do
+      rates[i] = rates[i] or {}
+      table.insert(rates[i], contestant.run())
+    end
+  end
+  local yardstick = median(rates[1])
+  say("consumer, %d records of %d bytes, %d partitions, median of %d alternating rounds:",
+    records, size, partitions, rounds)
+  for i, contestant in ipairs(contestants) do
+    local m = median(rates[i])
+    say("  %-24s %9.0f records/s, %.2f of librdkafka alone", contestant.name, m, m / yardstick)
+  end
+end
+
+local wanted = #arg > 0 and arg or { "latency", "memory", "throughput" }
+local failed = false
+for _, name in ipairs(wanted) do
+  local measure = bench[name] or error("no benchmark '" .. name .. "'", 0)
+  local failure = support.run(measure, 1800)
+  if failure then
+    failed = true
+    print(name .. ": " .. tostring(failure))
+  end
+end
+os.exit(failed and 1 or 0, true)
