@@ -37,6 +37,9 @@ local function read_settings(run)
   if type(settings.topics) == "string" then settings.topics = { settings.topics } end
   settings.batch = consume.batch or 500
   settings.dead = consume.dead
+  if (consume.parallel or 1) > 1 then
+    run.log.warn("parallel has no effect yet: each partition handles one record at a time")
+  end
   settings.retry = merged(consume.retry, retry.defaults)
   settings.drain = run.drain or 10
   settings.commit_interval = run.commit_interval or 1
@@ -94,14 +97,14 @@ local function watch_admin(s)
   end
 end
 
--- The first signal drains; the second ends at once.
+-- The first signal drains; the second ends everything at once, wherever it is.
 local function watch_signals(run)
   while true do
     local name = run.signals:wait()
     if name then
       if run.signal then
         run.aborted = name
-        if run.session then run.session.aborted = true end
+        run.main:cancel()
       end
       run.signal = run.signal or name
       if run.session then run.session:finish { kind = "signal", name = name } end
@@ -177,7 +180,6 @@ local function main(run)
   local outcome = s:wait()
   log.info("ending", { reason = outcome.name or outcome.kind })
   local clean = s:drain(settings.drain)
-  if run.aborted then return SIGNAL_EXIT[run.aborted] end
   poller:cancel()
   close(run)
   if outcome.kind == "fault" and outcome.message then
@@ -188,7 +190,7 @@ local function main(run)
 end
 
 ---@class rouse.consumer.Run
----@field script {consume: table, handle: function|nil, handle_batch: function|nil}
+---@field script rouse.Script|table  as loaded, or its table: {consume=, handle=|handle_batch=}
 ---@field env table<string, string>
 ---@field signals table|nil  anything with wait() that returns "TERM" or "INT"
 ---@field drain number|nil  seconds that running handlers get at the end, default 10
@@ -199,14 +201,18 @@ end
 ---@return integer exit  0, 65 parked, 69, 70, 75 drain deadline passed, 77 credentials, 78 settings
 function consumer.run(options)
   local task = options.task or require "rouse.task"
+  local script = options.script
+  if script.kind then script = script.table end
   local run = {
-    script = options.script, env = options.env, signals = options.signals, drain = options.drain,
+    script = script, env = options.env, signals = options.signals, drain = options.drain,
     commit_interval = options.commit_interval, task = task,
     kafka = options.kafka or require "rouse.kafka", log = options.log or require "rouse.log",
   }
   -- A task of its own: everything the run started ends with it.
-  local exit, problem = task.spawn(main, run):join()
+  run.main = task.spawn(main, run)
+  local exit, problem = run.main:join()
   if run.signals and not options.signals then run.signals:close() end
+  if not exit and run.aborted then return SIGNAL_EXIT[run.aborted] end
   if not exit then
     run.log.error("internal error", { reason = tostring(problem) })
     return faults.exit.bug

@@ -12,6 +12,7 @@ local session = {}
 local QUEUE_RECORDS <const> = 16384
 local QUEUE_BYTES <const> = 12 * 1024 * 1024
 local POLL_BYTES <const> = 2 * 1024 * 1024
+local POLL_RECORDS <const> = 500
 -- Answers of the broker are waited for this long before the next try.
 local TIMEOUT <const> = 10
 -- After a last look that found more to come, or none at all.
@@ -42,7 +43,9 @@ function session.new(options)
   self.bell = self.task.event()
   self.worked, self.parked, self.draining, self.assigned = false, false, false, false
   self.said = {}
-  self.poll_options = { max = self.settings.batch, max_bytes = POLL_BYTES, timeout = 1 }
+  self.poll_options = {
+    max = math.max(POLL_RECORDS, self.settings.batch), max_bytes = POLL_BYTES, timeout = 1,
+  }
   self.active_at = self.task.monotonic()
   self.started_at = self.active_at
   return self
@@ -138,23 +141,20 @@ function methods:on_change(part)
   self:finish { kind = "parked" }
 end
 
--- Stops these partitions and waits until what runs has ended, or until the deadline or abort;
--- cancels the rest. Returns whether all ended by themselves.
+-- Stops these partitions, waits until what runs has ended or the seconds are over, cancels the rest.
+-- Returns whether all ended by themselves.
 function methods:stop(parts, seconds)
   local deadline = self.task.monotonic() + seconds
   for _, part in ipairs(parts) do part:stop() end
   local clean = true
   for _, part in ipairs(parts) do
-    while part.worker and part.worker:status() == "running" and not self.aborted do
-      local left = deadline - self.task.monotonic()
-      if left <= 0 then break end
-      -- in short steps: a second signal must not wait for the deadline
-      part.worker:join { timeout = math.min(left, 0.1) }
+    if part.worker then
+      part.worker:join { timeout = math.max(0, deadline - self.task.monotonic()) }
     end
     if part.worker and part.worker:status() == "running" then
       clean = false
       part.worker:cancel()
-      self.log.warn("a handler did not end in time", { topic = part.topic,
+      self.log.warn("handler stopped in the middle", { topic = part.topic,
         partition = part.partition, seconds = seconds })
     end
   end
@@ -267,7 +267,6 @@ function methods:drain(seconds)
   local parts = self:each()
   if #parts > 0 then self.consumer:pause(ids(parts)) end
   local clean = self:stop(parts, seconds)
-  if self.aborted then return false end
   return self:commit(math.max(seconds / 2, 1)) ~= nil and clean
 end
 
