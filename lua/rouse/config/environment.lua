@@ -320,6 +320,15 @@ function reader:kafkadata()
   return { text = text, file = "kafkadata" }
 end
 
+---What kafkadata is and where it comes from, when the rest of the environment may be incomplete; nil
+---where it is missing.
+---@param env table<string, string>
+---@param how? {read?: function}
+---@return {text: string, file: string, path?: string}?
+function environment.kafkadata(env, how)
+  return new(env, how):kafkadata()
+end
+
 -- Whether anything may have to be started through Code Engine.
 local function uses_codeengine(observe)
   local default = observe.target and observe.target.kind or "codeengine"

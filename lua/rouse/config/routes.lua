@@ -29,6 +29,12 @@ local routes = {}
 ---What wakes a job. Webhook and others join this list when they exist.
 routes.TARGETS = { "codeengine", "process" }
 
+-- One table for each bare kind, so that jobs of the same target have equal `target` fields.
+local BARE <const> = {}
+for _, kind in ipairs(routes.TARGETS) do
+  BARE[kind] = { kind = kind }
+end
+
 local MAX_TOPIC <const> = 249
 local MAX_JOB <const> = 63
 local MAX_INSTANCES <const> = 1000
@@ -49,7 +55,7 @@ local function check_target(target)
   end
   for _, known in ipairs(routes.TARGETS) do
     if kind == known then
-      return type(target) == "table" and target or { kind = kind }
+      return type(target) == "table" and target or BARE[kind]
     end
   end
   return nil, ("a target's kind (%s)%s"):format(table.concat(routes.TARGETS, ", "),
