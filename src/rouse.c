@@ -2,6 +2,7 @@
 
 #include <lauxlib.h>
 #include <lualib.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -178,8 +179,8 @@ static void close_left(uv_handle_t *handle, void *arg)
         uv_close(handle, NULL);
 }
 
-/* Handles close in the background (a Kafka handle on a worker thread): give them their time, then give up on them. */
-static void drain_loop(uv_loop_t *loop)
+/* Handles close in the background (a Kafka handle on a worker thread): give them their time, then give up: false. */
+static bool drain_loop(uv_loop_t *loop)
 {
     uv_timer_t patience;
     uv_timer_init(loop, &patience);
@@ -188,18 +189,18 @@ static void drain_loop(uv_loop_t *loop)
     uv_run(loop, UV_RUN_DEFAULT);
     uv_close((uv_handle_t *)&patience, NULL);
     uv_run(loop, UV_RUN_NOWAIT);
-    if (uv_loop_close(loop) == UV_EBUSY) {
-        uv_walk(loop, close_left, NULL);
-        uv_run(loop, UV_RUN_NOWAIT);
-    }
+    if (uv_loop_close(loop) == 0)
+        return true;
+    uv_walk(loop, close_left, NULL);
+    uv_run(loop, UV_RUN_NOWAIT);
+    return uv_loop_close(loop) == 0;
 }
 
 /* After the Lua state's objects are gone. */
 static void host_free(struct rouse *rouse)
 {
     tasks_free(rouse->tasks);
-    drain_loop(rouse->loop);
-    if (uv_loop_close(rouse->loop) != UV_EBUSY)
+    if (drain_loop(rouse->loop)) /* closed once: libuv says busy of a closed loop */
         free(rouse->loop); /* else a worker still uses it: the process is about to end, leaking beats crashing */
     budget_free(rouse->budget);
     log_free(rouse->log);
