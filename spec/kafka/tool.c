@@ -52,6 +52,7 @@ static rd_kafka_t *handle(rd_kafka_type_t type, rd_kafka_conf_t *conf, const cha
     char text[TEXT];
     set(conf, "bootstrap.servers", brokers);
     set(conf, "socket.nagle.disable", "true");
+    rd_kafka_conf_set_log_cb(conf, NULL); /* a broker that restarts is no news here */
     rd_kafka_t *rk = rd_kafka_new(type, conf, text, sizeof text);
     if (!rk)
         die("%s", text);
