@@ -148,18 +148,6 @@ describe("script.check", function()
   end)
 end)
 
-describe("script.locate", function()
-  it("finds keys where they are written, not in comments or strings", function()
-    local source = "-- key = 1\n--[==[ key = 2\n]] ]==]\nlocal s = 'key = 3' .. [[\nkey = 4]]\n"
-      .. "if key == 5 then end\nt = {\nkey = 6}"
-    assert.equal(8, script.locate(source, { "key" }))
-    assert.equal(2, script.locate("x = {\n['key'] = 1}", { "key" }))
-    assert.equal(3, script.locate("key = 1\na = {\nkey = 2}", { "a", "key" }))
-    assert.equal(1, script.locate("a = {}", { "a", "nothing" }))
-    assert.is_nil(script.locate("a = {}", { "nothing" }))
-  end)
-end)
-
 describe("a script's globals", function()
   it("keep the language", function()
     assert.equal("a,b", value_of "return table.concat({ ('A'):lower(), string.lower 'B' }, ',')")

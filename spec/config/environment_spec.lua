@@ -105,9 +105,7 @@ describe("environment.observer", function()
 
   it("takes a trusted profile instead of an API key", function()
     local settings = assert(observer { IAM_API_KEY = false, ROUSE_IAM_PROFILE_NAME = "observer" })
-    assert.same({ endpoint = "https://iam.cloud.ibm.com", profile_name = "observer",
-      cr_token_file = "/var/run/secrets/codeengine.cloud.ibm.com/compute-resource-token/token" },
-      settings.iam)
+    assert.same({ endpoint = "https://iam.cloud.ibm.com", profile_name = "observer" }, settings.iam)
     settings = assert(observer { IAM_API_KEY = false, ROUSE_IAM_PROFILE_ID = "Profile-1",
       ROUSE_CR_TOKEN_FILE = "/t" })
     assert.equal("Profile-1", settings.iam.profile_id)
@@ -252,7 +250,8 @@ describe("environment.consumer", function()
     assert.is_table(consumer({ KAFKA_TOPIC = false, CONSUMER_GROUP = false }, script))
   end)
 
-  it("takes several topics", function()
+  it("takes several topics, and a pattern as it is", function()
+    assert.same({ "^a{1,3}" }, assert(consumer { KAFKA_TOPIC = "^a{1,3}" }).topics)
     assert.same({ "a", "b" }, assert(consumer { KAFKA_TOPIC = "a, b" }).topics)
   end)
 

@@ -14,9 +14,9 @@ local check = { name = "check", summary = "Check a script, kafkadata and the env
 
 local PROBLEMS <const>, CONFIGURATION <const> = 1, 78
 
--- Variables of ours, to recognize misspelled ones.
-local VARIABLES <const> = { "ROUSE_KAFKA", "ROUSE_KAFKADATA", "ROUSE_ASSIGN", "ROUSE_RESET",
-  "ROUSE_IAM_PROFILE_NAME", "ROUSE_IAM_PROFILE_ID", "ROUSE_CR_TOKEN_FILE", "ROUSE_LUA", "ROUSE_ETC" }
+-- Variables of ours without ROUSE_, to recognize misspelled ones.
+local VARIABLES <const> = { "KAFKA", "KAFKADATA", "ASSIGN", "RESET", "IAM_PROFILE_NAME",
+  "IAM_PROFILE_ID", "CR_TOKEN_FILE", "LUA", "ETC" }
 
 function check.setup(command)
   command:argument("script", "The script to check; without one, what `rouse observer` would run."):args("?")
@@ -85,9 +85,10 @@ local function check_variables(findings, environ)
   end
   table.sort(names)
   for _, name in ipairs(names) do
-    local near = name:find("^ROUSE_") and not known[name] and options.nearest(name, VARIABLES)
+    local own = name:match("^ROUSE_(.+)")
+    local near = own and not known[own] and options.nearest(own, VARIABLES)
     if near then
-      findings:warning("%s is not a variable of Rouse, did you mean %s?", name, near)
+      findings:warning("%s is not a variable of Rouse, did you mean ROUSE_%s?", name, near)
     end
   end
 end

@@ -7,6 +7,7 @@
 
 local options = require "rouse.options"
 local properties = require "rouse.config.properties"
+local variables = require "rouse.config.variables"
 
 local environment = {}
 
@@ -41,99 +42,13 @@ local environment = {}
 ---@field assign "group"|"index"
 
 local IAM_ENDPOINT <const> = "https://iam.cloud.ibm.com"
-local CR_TOKEN_FILE <const> =
-  "/var/run/secrets/codeengine.cloud.ibm.com/compute-resource-token/token"
 
-local function default_read(path)
-  local file, message = io.open(path, "rb")
-  if not file then
-    return nil, message
-  end
-  local content, failure = file:read("a")
-  file:close()
-  return content, failure
-end
-
-local reader = {}
+-- A reader of variables (variables.lua) with what an observer or a consumer needs on top.
+local reader = setmetatable({}, { __index = variables.reader })
 reader.__index = reader
 
 local function new(env, how)
-  how = how or {}
-  return setmetatable({
-    env = env, read = how.read or default_read, problems = {}, secrets = {}, notes = {},
-  }, reader)
-end
-
--- A variable without the blanks around it; empty ones count as not set.
-function reader:get(name)
-  local value = self.env[name]
-  value = value and value:match("^%s*(.-)%s*$")
-  return value ~= "" and value or nil
-end
-
-function reader:missing(name, purpose)
-  self.problems[#self.problems + 1] = { name = name, why = purpose, missing = true }
-end
-
-function reader:wrong(name, why)
-  self.problems[#self.problems + 1] = { name = name, why = why, missing = false }
-end
-
--- A variable, or the content of the file that NAME_FILE names. Second result: whether a problem was
--- reported.
-function reader:secret(name)
-  local value, path = self:get(name), self:get(name .. "_FILE")
-  if value and path then
-    self:wrong(name, ("is set and so is %s_FILE, expected one of them"):format(name))
-    return nil, true
-  elseif path then
-    local content, message = self.read(path)
-    if not content then
-      self:wrong(name .. "_FILE", ("cannot be read: %s"):format(message or path))
-      return nil, true
-    end
-    value = content:match("^%s*(.-)%s*$")
-    if value == "" then
-      self:wrong(name .. "_FILE", ("names an empty file: %s"):format(path))
-      return nil, true
-    end
-  end
-  return value, false
-end
-
-function reader:number(name, item)
-  local text = self:get(name)
-  if not text then
-    return nil
-  end
-  local number = text:find("^[-+]?[%d.]+$") and tonumber(text) or nil
-  local value, expected = options.verify(item, number or text)
-  if value == nil then
-    self:wrong(name, ("is %s, expected %s"):format(options.show(text), expected))
-  end
-  return value
-end
-
-function reader:choice(name, choices)
-  local text = self:get(name)
-  if not text then
-    return nil
-  end
-  local item = { name = name, type = "string", choices = choices }
-  local value, expected = options.verify(item, text)
-  if not value then
-    self:wrong(name, ("is %s, expected %s"):format(options.show(text), expected))
-  end
-  return value
-end
-
-function reader:url(name)
-  local text = self:get(name)
-  if text and not text:find("^https?://[^/%s]+") then
-    self:wrong(name, ("is %s, expected a URL like https://HOST"):format(options.show(text)))
-    return nil
-  end
-  return text and (text:gsub("/+$", ""))
+  return setmetatable(variables.new(env, how and how.read), reader)
 end
 
 ---Reads a list of brokers in any of the forms in use: a JSON array, Go's [a b], commas, blanks.
@@ -292,7 +207,7 @@ function reader:iam()
     end
   elseif name or id then
     iam.profile_name, iam.profile_id = name, id
-    iam.cr_token_file = self:get("ROUSE_CR_TOKEN_FILE") or CR_TOKEN_FILE
+    iam.cr_token_file = self:get("ROUSE_CR_TOKEN_FILE")
   elseif not reported then
     self:missing("IAM_API_KEY", "API key to start job runs with, or IAM_API_KEY_FILE, a file "
       .. "with it, or ROUSE_IAM_PROFILE_NAME or ROUSE_IAM_PROFILE_ID, a trusted profile")
@@ -345,6 +260,15 @@ local function uses_codeengine(observe)
   return false
 end
 
+-- Several topics are separated by commas or blanks; a pattern may hold commas itself.
+local function topics_of(text)
+  local topics = {}
+  for topic in text:gmatch(text:find("^%^") and ".+" or "[^,%s]+") do
+    topics[#topics + 1] = topic
+  end
+  return topics
+end
+
 local function finish(self, settings)
   if #self.problems > 0 then
     return nil, self.problems
@@ -383,11 +307,7 @@ end
 function environment.consumer(env, how)
   local self, consume = new(env, how), how and how.script or {}
   local settings = self:common(self:kafka("consumer", consume.kafka))
-  local topics = {}
-  for topic in (self:get("KAFKA_TOPIC") or ""):gmatch("[^,%s]+") do
-    topics[#topics + 1] = topic
-  end
-  settings.topics = consume.topics or topics
+  settings.topics = consume.topics or topics_of(self:get("KAFKA_TOPIC") or "")
   if #settings.topics == 0 then
     self:missing("KAFKA_TOPIC", "topic to consume (or consume.topics in the script)")
   end
