@@ -154,6 +154,21 @@ describe("rouse check --connect", function()
     assert.equal(1, findings.code)
   end)
 
+  it("asks a cluster", function()
+    task.run(function()
+      local kafka = require "rouse.kafka"
+      local mock = assert(kafka.mock { topics = { { name = "payments", partitions = 4 } } })
+      local client = assert(kafka.admin { properties = {
+        ["bootstrap.servers"] = mock:bootstrap_servers(), ["group.id"] = "check" } })
+      connect.kafka(findings, client, { { topic = "payments", partitions = 4 },
+        { topic = "^pay", pattern = true }, { topic = "shipping" } }, kafka.match, "mock")
+      assert(client:close { timeout = 5 })
+      mock:close()
+    end)
+    assert.same({ "ok: Kafka answers (1 broker)", "ok: topic payments has 4 partitions",
+      "ok: the pattern ^pay matches payments", "error: topic shipping does not exist" }, lines)
+  end)
+
   it("says why Kafka does not answer", function()
     task.run(connect.kafka, findings, admin(nil, {
       { kind = "error", code = "_AUTHENTICATION", message = "Invalid username or password" },

@@ -121,6 +121,39 @@ describe("properties.resolve", function()
   end)
 end)
 
+describe("properties of every role", function()
+  local kafka = require "rouse.kafka"
+  local task = require "rouse.task"
+  local open = { doorbell = kafka.consumer, query = kafka.admin, claims = kafka.consumer,
+    consumer = kafka.consumer, producer = kafka.producer }
+
+  for _, role in ipairs(ROLES) do
+    it("are accepted by librdkafka: " .. role, function()
+      task.run(function()
+        local own = (role == "claims" or role == "consumer") and { ["group.id"] = "g" } or nil
+        for _, override in ipairs { {}, { ["security.protocol"] = "plaintext" } } do
+          local handle = assert(open[role] { properties = properties.resolve(role, {
+            environment = { ["bootstrap.servers"] = "127.0.0.1:1", ["sasl.username"] = "token",
+              ["sasl.password"] = "secret" },
+            override = override,
+          }, own) })
+          assert(handle:close { timeout = 5 })
+        end
+      end)
+    end)
+  end
+
+  it("are validated by librdkafka, in its words", function()
+    task.run(function()
+      local handle, message, code = kafka.admin { properties = properties.resolve("query",
+        { script = { ["socket.timeout.mss"] = 1 } }) }
+      assert.is_nil(handle)
+      assert.matches("socket%.timeout%.mss", message)
+      assert.equal("CONFIG", code)
+    end)
+  end)
+end)
+
 describe("properties.check", function()
   it("owns the doorbell's properties for observers only", function()
     local checked, message, name = properties.check({ ["isolation.level"] = "read_uncommitted" },

@@ -60,6 +60,13 @@ describe("routes.check_topic", function()
     assert.is_true(routes.check_topic("^a(b|c)$"))
   end)
 
+  it("compiles patterns as librdkafka will", function()
+    local pattern, problem, expected = routes.check_topic("^(")
+    assert.is_nil(pattern)
+    assert.matches("^the pattern '%^%(' does not compile %(%a", problem)
+    assert.equal("a POSIX extended regular expression", expected)
+  end)
+
   it("refuses what Kafka refuses", function()
     for _, topic in ipairs { "", ".", "..", "a/b", "a b", "ä", ("x"):rep(250) } do
       assert.is_nil(routes.check_topic(topic))

@@ -52,9 +52,9 @@ local COMMON <const> = {
   ["log.connection.close"] = "false",
 }
 
+-- allow.auto.create.topics is false by itself; setting it makes librdkafka warn about old brokers.
 local DEFAULTS <const> = {
   doorbell = {
-    ["allow.auto.create.topics"] = "false",
     -- A re-armed partition enters the next fetch when the current one returns: the wait bounds that
     -- delay.
     ["fetch.wait.max.ms"] = "500",
@@ -66,18 +66,15 @@ local DEFAULTS <const> = {
     ["fetch.max.bytes"] = "1000000",
   },
   query = {
-    ["allow.auto.create.topics"] = "false",
     ["topic.metadata.refresh.interval.ms"] = "300000",
   },
   claims = {
-    ["allow.auto.create.topics"] = "false",
     ["fetch.wait.max.ms"] = "500",
     ["fetch.max.bytes"] = "1000000",
     ["queued.max.messages.kbytes"] = "4096",
     ["queued.min.messages"] = "1000000",
   },
   consumer = {
-    ["allow.auto.create.topics"] = "false",
     -- Memory is bounded by bytes. A queue that is full by its number of messages is looked at again
     -- only after a second (3 million small records: 12 s with 20000, 0.8 s so).
     ["fetch.max.bytes"] = "4194304",

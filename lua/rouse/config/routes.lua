@@ -113,8 +113,12 @@ function routes.check_topic(topic, match)
     if match then
       local answer, message = match(topic, "")
       if answer == nil then
-        return nil, ("the pattern %s does not compile (%s)"):format(options.show(topic),
-          tostring(message)), "a POSIX extended regular expression"
+        local reason = tostring(message)
+        if reason:sub(1, #topic + 2) == topic .. ": " then
+          reason = reason:sub(#topic + 3)
+        end
+        return nil, ("the pattern %s does not compile (%s)"):format(options.show(topic), reason),
+          "a POSIX extended regular expression"
       end
     end
     return true
