@@ -20,7 +20,6 @@ librdkafka-dev|pkg rdkafka|Kafka client
 libcurl4-openssl-dev|pkg libcurl|HTTP client
 liblua5.4-dev|pkg lua5.4|Lua, as a library
 lua5.4|cmd lua5.4|Lua, for build steps and specs
-libjansson-dev|pkg jansson|JSON with exact integers
 libyaml-dev|pkg yaml-0.1|YAML with positions
 libuv1-dev|pkg libuv|event loop
 libmicrohttpd-dev|pkg libmicrohttpd|HTTP server
