@@ -17,6 +17,8 @@ function methods:alive()
 end
 
 function methods:on_records(records)
+  -- all of them may have gone with a partition that was given back meanwhile
+  if #records == 0 then return end
   local first, bytes = 1, 0
   local topic, number = records[1].topic, records[1].partition
   for i = 1, #records do

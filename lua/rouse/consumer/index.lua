@@ -54,7 +54,7 @@ local function read(handles, claim, timeout)
 end
 
 local function has_offset(item)
-  return item.offset ~= nil and item.offset >= 0
+  return math.type(item.offset) == "integer" and item.offset >= 0
 end
 
 ---Claims the partition: commits the offset it just read, or the reset policy's, under the run's

@@ -98,7 +98,7 @@ function methods:add(list)
       group = settings.group, bury = self.bury, task = self.task, log = self.log,
       on_change = function(changed) self:on_change(changed) end,
     }
-    if item.offset and item.offset >= 0 then part.reached = item.offset end
+    if math.type(item.offset) == "integer" then part.reached = item.offset end
     local by_number = self.partitions[item.topic] or {}
     self.partitions[item.topic] = by_number
     by_number[item.partition] = part
