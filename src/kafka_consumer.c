@@ -16,6 +16,8 @@ struct kafka_consumer {
     size_t buffer_size;
     uint64_t poll_interval;     /* max.poll.interval.ms */
     bool unanswered;            /* a rebalance was reported and not answered yet */
+    char **topics;              /* that were ever assigned: librdkafka knows their leaders, or looks for them */
+    size_t topic_count;
     struct {
         void (*ready)(void *arg);
         void *arg;              /* NULL: nobody polls */
@@ -230,7 +232,11 @@ static void finish(rd_kafka_t *rk, void *state, struct kafka_result *result, uin
 
 static void release(struct kafka_client *client)
 {
-    free(((struct kafka_consumer *)client)->buffer);
+    struct kafka_consumer *consumer = (struct kafka_consumer *)client;
+    for (size_t i = 0; i < consumer->topic_count; i++)
+        free(consumer->topics[i]);
+    free(consumer->topics);
+    free(consumer->buffer);
     free(client);
 }
 
@@ -273,6 +279,57 @@ int kafka_consumer_subscribe(struct kafka_consumer *consumer, const struct kafka
     return kafka_err(err, code, NULL);
 }
 
+static void leaders_work(rd_kafka_t *rk, struct kafka_job *job)
+{
+    const struct rd_kafka_metadata *metadata = NULL;
+    if (rd_kafka_metadata(rk, 0, NULL, &metadata, job->timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
+        rd_kafka_metadata_destroy(metadata);
+}
+
+static void leaders_release(struct kafka_job *job)
+{
+    free(job);
+}
+
+/* Whether a topic is assigned for the first time; from then on it is not. */
+static bool is_new_topic(struct kafka_consumer *consumer, const char *topic)
+{
+    for (size_t i = 0; i < consumer->topic_count; i++) {
+        if (strcmp(consumer->topics[i], topic) == 0)
+            return false;
+    }
+    char **topics = realloc(consumer->topics, (consumer->topic_count + 1) * sizeof(*topics));
+    char *copy = strdup(topic);
+    if (topics != NULL)
+        consumer->topics = topics;
+    if (topics != NULL && copy != NULL)
+        topics[consumer->topic_count++] = copy;
+    else
+        free(copy);
+    return true;
+}
+
+/*
+ * Up to 2.10.0 librdkafka looks for the leaders of a topic it has just heard of once a second (its issue 5032): the first record
+ * of a new assignment came after 0.95 s. Asking for the known topics' metadata at once brings it in milliseconds. Nobody
+ * waits for the answer, and a failure leaves things as they were.
+ */
+static void find_leaders(struct kafka_consumer *consumer, const struct kafka_partition *items, size_t count)
+{
+    bool any = false;
+    for (size_t i = 0; i < count; i++) {
+        if (i == 0 || strcmp(items[i].topic, items[i - 1].topic) != 0)
+            any |= is_new_topic(consumer, items[i].topic);
+    }
+    if (!any)
+        return;
+    struct kafka_job *job = kafka_job_new(sizeof(*job), 5);
+    job->work = leaders_work;
+    job->release = leaders_release;
+    if (kafka_port_start(consumer->client.port, consumer->client.rk, job) < 0)
+        leaders_release(job);
+}
+
 int kafka_consumer_assign(struct kafka_consumer *consumer, enum kafka_assign how, const struct kafka_partition *items,
                           size_t count, struct err *err)
 {
@@ -288,6 +345,8 @@ int kafka_consumer_assign(struct kafka_consumer *consumer, enum kafka_assign how
     if (status == 0) {
         purge(consumer, how == KAFKA_ASSIGN ? NULL : list);
         consumer->unanswered = false;
+        if (how != KAFKA_ASSIGN_LESS)
+            find_leaders(consumer, items, count);
     }
     rd_kafka_topic_partition_list_destroy(list);
     return status;

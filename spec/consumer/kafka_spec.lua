@@ -1,4 +1,5 @@
--- The consumer on librdkafka's mock cluster: real protocol, real fetches. Index assignment, since joining takes seconds there.
+-- The consumer on librdkafka's mock cluster: real protocol, real fetches. Index assignment, since
+-- joining takes seconds there.
 require "spec.helper"
 local consumer = require "rouse.consumer"
 local fake = require "spec.consumer.fake"
@@ -11,7 +12,7 @@ local function done() return "done" end
 local function with_mock(topics, fn)
   task.run(function()
     local mock = kafka.mock { brokers = 1, topics = topics }
-    local properties = { ["bootstrap.servers"] = mock:bootstrap_servers(), ["linger.ms"] = "5" }
+    local properties = { ["bootstrap.servers"] = mock:bootstrap_servers() }
     local tools = { log = fake.log(), signals = fake.signals() }
     function tools.produce(topic, partition, count)
       local producer = assert(kafka.producer { properties = properties })
