@@ -53,8 +53,9 @@ describe("an IAM token", function()
     assert.equal("POST", asked[1].method)
     assert.equal("https://iam.example/identity/token", asked[1].url)
     assert.equal("application/x-www-form-urlencoded", asked[1].headers["Content-Type"])
-    assert.equal("grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Aapikey"
-      .. "&apikey=k%2B%2F%3D%20y&response_type=cloud_iam", asked[1].body)
+    assert.equal("apikey=k%2B%2F%3D%20y"
+      .. "&grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Aapikey&response_type=cloud_iam",
+      asked[1].body)
     assert.equal(30, asked[1].timeout)
   end))
 
@@ -74,8 +75,8 @@ describe("an IAM token", function()
     write("cr-1\n")
     local source = open { cr_token_file = file, profile_name = "my profile", profile_id = "Profile-1" }
     assert.equal("t-1", source:token())
-    assert.equal("grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Acr-token&cr_token=cr-1"
-      .. "&profile_name=my%20profile&profile_id=Profile-1", asked[1].body)
+    assert.equal("cr_token=cr-1&grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Acr-token"
+      .. "&profile_id=Profile-1&profile_name=my%20profile", asked[1].body)
     write("cr-2")
     source:token { force = true }
     assert.matches("cr_token=cr%-2&", asked[2].body)

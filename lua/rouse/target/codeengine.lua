@@ -6,6 +6,7 @@ local log = require "rouse.log"
 local reply = require "rouse.target.reply"
 local run = require "rouse.target.run"
 local task = require "rouse.task"
+local url = require "rouse.url"
 
 ---@class rouse.target.codeengine
 ---@field private base string
@@ -23,13 +24,6 @@ local VERSION <const> = "2025-07-10"
 local PAGE <const> = 100
 local MAX_PAGES <const> = 1000
 local MAX_BODY <const> = 10 * 1024
-
---- Escapes a path segment or query value.
----@param text string
----@return string
-local function escape(text)
-  return (text:gsub("[^%w%-._~]", function(c) return ("%%%02X"):format(c:byte()) end))
-end
 
 --- Finds the API's address with its /v2. Inside a container CE_API_BASE_URL has no /v2; elsewhere
 --- people write it.
@@ -107,14 +101,9 @@ end
 
 ---@private
 function CodeEngine:url(path, query)
-  local parts = {}
-  for name, value in pairs(query or {}) do
-    parts[#parts + 1] = name .. "=" .. escape(tostring(value))
-  end
-  parts[#parts + 1] = "version=" .. VERSION
-  table.sort(parts)
-  return ("%s/projects/%s%s?%s"):format(self.base, escape(self.project), path,
-    table.concat(parts, "&"))
+  query = query or {}
+  query.version = VERSION
+  return ("%s/projects/%s%s?%s"):format(self.base, url.encode(self.project), path, url.query(query))
 end
 
 -- One exchange with a token; `rejected` is a token to be replaced first.
@@ -235,7 +224,7 @@ end
 ---@return number? retry_after
 function CodeEngine:get(name)
   local what = "get job run " .. name
-  local answer, message, code, retry_after = self:read("get", what, "/job_runs/" .. escape(name))
+  local answer, message, code, retry_after = self:read("get", what, "/job_runs/" .. url.encode(name))
   if not answer then return nil, message, code, retry_after end
   local result = run.from_json(answer)
   if not result then return nil, what .. ": the answer names no run", "UNAVAILABLE" end
@@ -251,7 +240,7 @@ end
 function CodeEngine:remove(name)
   local response, message, code, retry_after = self:call {
     operation = "delete", what = "delete job run " .. name, method = "DELETE",
-    path = "/job_runs/" .. escape(name),
+    path = "/job_runs/" .. url.encode(name),
   }
   if response or code == "NOT_FOUND" then return true end
   return nil, message, code, retry_after
@@ -265,7 +254,7 @@ end
 ---@return number? retry_after
 function CodeEngine:job(name)
   local answer, message, code, retry_after =
-    self:read("job", "get job " .. name, "/jobs/" .. escape(name))
+    self:read("job", "get job " .. name, "/jobs/" .. url.encode(name))
   if not answer then return nil, message, code, retry_after end
   local mode = answer.run_mode
   return {

@@ -7,6 +7,7 @@ local nursery = require "rouse.target.nursery"
 local reply = require "rouse.target.reply"
 local sys = require "rouse.core.sys"
 local task = require "rouse.task"
+local url = require "rouse.url"
 
 ---@class rouse.target.iam
 ---@field private endpoint string
@@ -32,18 +33,6 @@ local CR_TOKEN_FILES = {
   "/var/run/secrets/tokens/sa-token",
   "/var/run/secrets/codeengine.cloud.ibm.com/compute-resource-token/token",
 }
-
-local function escape(text)
-  return (text:gsub("[^%w%-._~]", function(c) return ("%%%02X"):format(c:byte()) end))
-end
-
-local function form(fields)
-  local parts = {}
-  for _, field in ipairs(fields) do
-    if field[2] then parts[#parts + 1] = field[1] .. "=" .. escape(field[2]) end
-  end
-  return table.concat(parts, "&")
-end
 
 -- Removes a secret that the service might repeat in its message.
 local function without(message, secret)
@@ -104,19 +93,16 @@ end
 ---@private
 function Iam:request_body()
   if self.api_key then
-    return form {
-      { "grant_type", "urn:ibm:params:oauth:grant-type:apikey" },
-      { "apikey", self.api_key },
-      { "response_type", "cloud_iam" },
+    return url.query {
+      grant_type = "urn:ibm:params:oauth:grant-type:apikey", apikey = self.api_key,
+      response_type = "cloud_iam",
     }, self.api_key
   end
   local token, message, code = self:cr_token()
   if not token then return nil, message, code end
-  return form {
-    { "grant_type", "urn:ibm:params:oauth:grant-type:cr-token" },
-    { "cr_token", token },
-    { "profile_name", self.profile_name },
-    { "profile_id", self.profile_id },
+  return url.query {
+    grant_type = "urn:ibm:params:oauth:grant-type:cr-token", cr_token = token,
+    profile_name = self.profile_name, profile_id = self.profile_id,
   }, token
 end
 
@@ -146,7 +132,9 @@ function Iam:fetch_once()
     return nil, "iam: the answer holds no token", "UNAVAILABLE"
   end
   local life = type(answer.expires_in) == "number" and answer.expires_in or UNKNOWN_LIFE
-  return { token = token, refresh_at = started + 0.8 * life, ends_at = started + life - LAST_SECONDS }
+  return {
+    token = token, refresh_at = started + 0.8 * life, ends_at = started + life - LAST_SECONDS,
+  }
 end
 
 -- Starts a fetch, or joins the one under way. It is not the caller's own task: a cancelled caller

@@ -24,11 +24,6 @@ Process.__index = Process
 
 local target = {}
 
--- As a shell reports them: 128 and the signal's number.
-local SIGNALS = {
-  HUP = 1, INT = 2, QUIT = 3, ABRT = 6, BUS = 7, KILL = 9, SEGV = 11, PIPE = 13, TERM = 15,
-}
-
 local MAX_RETRY_DELAY <const> = 30
 local NAME_LETTERS <const> = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -37,7 +32,7 @@ local NAME_LETTERS <const> = "bcdfghjklmnpqrstvwxz2456789"
 ---@field environ table<string, string>? what every child starts from
 ---@field grace number? from SIGTERM to SIGKILL, default 10
 ---@field retry_delay number? before the first retry of an index, doubled after each, default 1
----@field stdout "inherit"|"null"|nil
+---@field stdout "inherit"|"null"|"stderr"|nil "stderr": what children print goes to our stderr
 ---@field stderr "inherit"|"null"|nil
 
 ---@class rouse.target.process.record
@@ -108,6 +103,15 @@ function target.injected(record, index, retry)
   }
 end
 
+-- Our stdout may be a pipe that nobody reads any more, which would stop the children.
+local function forward(child)
+  local chunk = child:read { stream = "stdout" }
+  while chunk do
+    io.stderr:write(chunk)
+    chunk = child:read { stream = "stdout" }
+  end
+end
+
 -- Starts the child of an index and waits for its end. Returns whether it exited 0, and else why
 -- not.
 ---@private
@@ -116,7 +120,7 @@ function Process:attempt(record, index, retry)
     command = record.command,
     env = merge(self.environ, record.env, target.injected(record, index, retry)),
     cwd = record.cwd,
-    stdout = self.stdout,
+    stdout = self.stdout == "stderr" and "pipe" or self.stdout,
     stderr = self.stderr,
   }
   if not child then return false, "ExecutableNotFound", message end
@@ -125,13 +129,13 @@ function Process:attempt(record, index, retry)
     child:close()
   end })
   record.children[index] = child
+  if self.stdout == "stderr" then task.spawn(forward, child) end
   record.on(index, "running", { retries = retry })
   -- A stop that came between the request and the start found no child to signal.
   if record.stopping then child:kill("TERM") end
   local ended = child:wait()
   if ended.code == 0 and not ended.signal then return true end
-  local status = ended.signal and 128 + (SIGNALS[ended.signal] or 0) or ended.code
-  return false, ("ContainerExitedCode%d"):format(status)
+  return false, ("ContainerExitedCode%d"):format(ended.code) -- of a signal: 128 and its number
 end
 
 -- An index from its first attempt to its end.
@@ -183,13 +187,23 @@ local function interrupt(record)
   for _, child in pairs(record.children) do child:kill("TERM") end
 end
 
+-- Ends the processes of runs: SIGTERM for all, SIGKILL for those that outlast the grace period.
+---@private
+function Process:finish(records)
+  for _, record in ipairs(records) do interrupt(record) end
+  local deadline = task.monotonic() + self.grace
+  for _, record in ipairs(records) do
+    if not record.ended:wait(math.max(0, deadline - task.monotonic())) then
+      for _, child in pairs(record.children) do child:kill("KILL") end
+      record.ended:wait()
+    end
+  end
+end
+
 --- Ends the processes of a run: SIGTERM, and SIGKILL when the grace period is over. Waits.
 ---@param record rouse.target.process.record
 function Process:stop(record)
-  interrupt(record)
-  if record.ended:wait(self.grace) then return end
-  for _, child in pairs(record.children) do child:kill("KILL") end
-  record.ended:wait()
+  self:finish { record }
 end
 
 --- Ends the processes of a run without waiting for it.
@@ -281,14 +295,11 @@ end
 
 --- Ends every process, all at the same time, and waits.
 function Process:close()
-  for record in pairs(self.active) do interrupt(record) end
-  local deadline = task.monotonic() + self.grace
-  local record = next(self.active)
-  while record and record.ended:wait(math.max(0, deadline - task.monotonic())) do
-    record = next(self.active)
-  end
+  local records = {}
+  for record in pairs(self.active) do records[#records + 1] = record end
+  self:finish(records)
   self.runs = {}
-  self.nursery:close() -- kills what is left
+  self.nursery:close()
 end
 
 return target

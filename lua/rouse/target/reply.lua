@@ -110,7 +110,7 @@ function reply.failure(operation, what, response, now)
   local message, own = reply.message(response)
   local code = code_of(response.status, operation, message)
   if code == "FORBIDDEN" then
-    message = message .. " (the service role Writer is missing, or a quota of the project is used up)"
+    message = message .. " (the service role Writer is missing, or a quota is used up)"
   end
   local shown = ("%s: http %d%s: %s"):format(what, response.status, own and " " .. own or "",
     message)

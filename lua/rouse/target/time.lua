@@ -38,7 +38,8 @@ function time.from_rfc3339(text)
   if zone ~= "Z" and zone ~= "z" then
     local sign, hours, minutes = zone:match("^([+-])(%d%d):(%d%d)$")
     if not sign then return nil end
-    offset = (math.tointeger(hours) * 3600 + math.tointeger(minutes) * 60) * (sign == "-" and -1 or 1)
+    offset = math.tointeger(hours) * 3600 + math.tointeger(minutes) * 60
+    if sign == "-" then offset = -offset end
   end
   local whole = epoch(math.tointeger(year), math.tointeger(month), math.tointeger(day),
     math.tointeger(hour), math.tointeger(minute), math.tointeger(second))
