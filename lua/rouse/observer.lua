@@ -10,6 +10,8 @@ local kafkadata = require "rouse.config.kafkadata"
 local log = require "rouse.log"
 local modes = require "rouse.observer.modes"
 local properties = require "rouse.config.properties"
+local rouse = require "rouse"
+local script_file = require "rouse.script"
 local startup = require "rouse.observer.startup"
 local targets = require "rouse.observer.targets"
 local task = require "rouse.task"
@@ -43,6 +45,12 @@ end
 local function stamp(event)
   event.now, event.clock = task.now(), task.monotonic()
   return event
+end
+
+--- The packaged observer's decision, for scripts without one.
+local function packaged_rule()
+  local source, name = rouse.embedded("scripts/observer.lua")
+  return assert(script_file.load(nil, { source = source, name = name })).table.decide
 end
 
 --- Calls the script's rule under its limits; a failure is a message, never an error here.
@@ -186,7 +194,7 @@ function Observer:prepare()
   for name, definition in pairs(definitions) do
     jobs[name] = definition.env
   end
-  self.engine = wake.new { units = units, jobs = jobs, decide = decider(self.script.decide) }
+  self.engine = wake.new { units = units, jobs = jobs, decide = decider(self.script.decide or packaged_rule()) }
   local ok
   ok, message = self:open_claims(units)
   if not ok then

@@ -7,7 +7,7 @@ end
 
 --- For every burst that a submit answers: seconds from its first record in the log to the submit's arrival.
 ---@param bursts { topic: string, first: number }[]
----@param submits { monotonic: number, job_name: string }[]
+---@param submits { monotonic: number, job: string, created: boolean }[]
 ---@return number[] sorted
 function summary.delays(bursts, submits)
   local delays = {}
@@ -15,7 +15,7 @@ function summary.delays(bursts, submits)
     local best
     for _, submit in ipairs(submits) do
       local delay = submit.monotonic - burst.first
-      if submit.job_name == burst.topic .. "-consumer" and delay > -0.05 and (not best or delay < best) then
+      if submit.created and submit.job == burst.topic .. "-consumer" and delay > -0.05 and (not best or delay < best) then
         best = math.max(0, delay)
       end
     end
