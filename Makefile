@@ -12,6 +12,9 @@ LIBDIR ?= $(PREFIX)/lib
 LUA ?= lua5.4
 GROUPS ?= build
 comma := ,
+# make V=1 shows the commands whole.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo "  $(1)")
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null | sed 's/^v//' | grep '^[0-9]*\.' || cat resources/version)
 PACKAGES := rdkafka libcurl lua5.4 libuv libmicrohttpd yaml-0.1
@@ -42,42 +45,48 @@ need-%:
 
 $(BUILD)/%.o: src/%.c | need-build
 	@mkdir -p $(@D)
-	$(CC) $(REAL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC $<)
+	$(Q)$(CC) $(REAL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/embed.o: $(BUILD)/embed.c
-	$(CC) $(REAL_CFLAGS) -Isrc -c -o $@ $<
+	$(Q)$(CC) $(REAL_CFLAGS) -Isrc -c -o $@ $<
 
 $(BUILD)/embed.c: resources/embed.lua $(EMBEDDED) | need-build
 	@mkdir -p $(@D)
-	$(LUA) resources/embed.lua $(EMBEDDED) "$$($(LUA) -e 'print((assert(package.searchpath("argparse", package.path))))')" > $@
+	$(call say,EMBED lua scripts resources)
+	$(Q)$(LUA) resources/embed.lua $(EMBEDDED) "$$($(LUA) -e 'print((assert(package.searchpath("argparse", package.path))))')" > $@
 
 $(BUILD)/librouse.a: $(OBJECTS)
-	rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR $@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(BUILD)/librouse.so.0: $(OBJECTS)
-	$(CC) -shared -Wl,-soname,librouse.so.0 -Wl,--version-script=resources/librouse.map $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(call say,LD $@)
+	$(Q)$(CC) -shared -Wl,-soname,librouse.so.0 -Wl,--version-script=resources/librouse.map $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(BUILD)/librouse.so: $(BUILD)/librouse.so.0
-	ln -sf librouse.so.0 $@
+	$(Q)ln -sf librouse.so.0 $@
 
 $(BUILD)/rouse.so: $(OBJECTS)
-	$(CC) -shared -Wl,--version-script=resources/librouse.map $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(filter-out -llua5.4,$(PKG_LIBS))
+	$(call say,LD $@)
+	$(Q)$(CC) -shared -Wl,--version-script=resources/librouse.map $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(filter-out -llua5.4,$(PKG_LIBS))
 
 $(BUILD)/rouse: $(BUILD)/main.o $(OBJECTS)
-	$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
+	$(call say,LD $@)
+	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
 
 $(BUILD)/rouse.pc: resources/rouse.pc.in Makefile
 	@mkdir -p $(@D)
-	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(PREFIX)/include|; s|@VERSION@|$(VERSION)|' $< > $@
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(PREFIX)/include|; s|@VERSION@|$(VERSION)|' $< > $@
 
 $(BUILD)/spec/%: spec/c/%.c $(BUILD)/librouse.a | need-test
 	@mkdir -p $(@D)
-	$(CC) $(REAL_CFLAGS) -Isrc -o $@ $< $(BUILD)/librouse.a $(PKG_LIBS) -lcmocka -lm
+	$(call say,CC $<)
+	$(Q)$(CC) $(REAL_CFLAGS) -Isrc -o $@ $< $(BUILD)/librouse.a $(PKG_LIBS) -lcmocka -lm
 
 lint: need-test
-	luacheck -q lua scripts spec bench resources
-	shellcheck run.sh resources/*.sh .ci/run spec/kafka/run spec/kafka/with-broker spec/kafka/broker.sh bench/run spec/image/run
+	@luacheck -q lua scripts spec bench resources
+	@shellcheck run.sh resources/*.sh .ci/run spec/kafka/run spec/kafka/with-broker spec/kafka/broker.sh bench/run spec/image/run
 
 test: need-test all $(UNITS) $(if $(SAN),,lint)
 	@for unit in $(UNITS); do $$unit || { echo "failed: $$unit"; exit 1; }; done

@@ -21,8 +21,9 @@ local function fail(parser, message)
 end
 
 local function build()
-  local parser = argparse("rouse", "Watches Kafka topics and wakes the jobs that consume them; every decision is a Lua script.",
-    "Without configuration: rouse demo. Documentation: rouse(1), SCRIPTING.md.")
+  local parser = argparse("rouse")
+    :description("Watches Kafka topics and wakes the jobs that consume them; every decision is a Lua script.")
+    :epilog("Without configuration: rouse demo. Documentation: rouse(1), SCRIPTING.md.")
   parser:command_target("command")
   parser:require_command(false)
   parser:flag("--version", "Print the version and exit."):action(function()

@@ -77,7 +77,8 @@ function Demo:burst(burst)
   end
   local first
   for i = 1, burst.records do
-    local record = { topic = burst.topic, partition = i % partitions, key = "k" .. i, value = "record " .. i, timeout = 10 }
+    local record = { topic = burst.topic, partition = i % partitions, key = "k" .. i, value = "record " .. i,
+      timeout = 10 }
     if i == 1 then
       local ok, message, code = self.producer:produce(record)
       if not ok then

@@ -65,11 +65,12 @@ local function decider(rule)
 end
 
 function Observer:open_kafka()
-  local layers, message = self.settings.kafka, nil
-  self.admin, message = kafka.admin { properties = properties.resolve("query", layers) }
-  if not self.admin then
+  local layers = self.settings.kafka
+  local admin, message = kafka.admin { properties = properties.resolve("query", layers) }
+  if not admin then
     return nil, message
   end
+  self.admin = admin
   local consumer
   consumer, message = kafka.consumer { properties = properties.resolve("doorbell", layers) }
   if not consumer then
@@ -91,7 +92,8 @@ function Observer:refresh(metadata)
           units[unit.id] = units[unit.id] or unit.job == job.name or nil
         end
       end
-      self:emit { kind = "partitions", topic = name, partitions = topic.count, reset = topic.route.reset, units = units }
+      self:emit { kind = "partitions", topic = name, partitions = topic.count, units = units,
+        reset = topic.route.reset }
     end
   end
 end
@@ -165,7 +167,7 @@ end
 --- Connects, reads the definitions, fixes each route's mode and builds the engine.
 ---@return true|nil, string? message, integer? exit code
 function Observer:prepare()
-  local metadata, message, code = startup.metadata(self.admin)
+  local metadata, message = startup.metadata(self.admin)
   if not metadata then
     local told = properties.resolve("query", self.settings.kafka)
     return nil, ("Kafka refused the credentials: mechanism %s, user %s (%s)"):format(
@@ -177,7 +179,7 @@ function Observer:prepare()
       names[job.name] = self.targets:id_of(job)
     end
   end
-  local definitions
+  local definitions, code
   definitions, message, code = startup.definitions(self.targets, names)
   if not definitions then
     return nil, message, code == "CREDENTIALS" and startup.CREDENTIALS or startup.UNAVAILABLE

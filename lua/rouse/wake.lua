@@ -2,7 +2,7 @@
 --- (list, read, arm, submit, get, remove, done, call me at). It never waits, never reads a clock and never does I/O, so every
 --- schedule can be played in virtual time; rouse.observer performs its effects.
 ---
---- Every event carries `now` (epoch seconds) and `clock` (monotonic seconds). A unit is one (job, group) pair; its evaluation goes
+--- Every event carries `now` (epoch seconds) and `clock` (monotonic seconds). A unit is one (job, group) pair; it goes
 ---   idle → listing → reading → (decide) → submitting [→ asking] → idle
 --- in that order because a submit is a compare-and-swap on the run list (list, then offsets, then submit).
 local attempts = require "rouse.wake.attempts"

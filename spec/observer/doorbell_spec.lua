@@ -44,7 +44,8 @@ describe("doorbell", function()
   end)
 
   it("ignores records of an arming that is over", function()
-    bell:take { kind = "records", records = { { topic = "t", partition = 0, offset = 9 }, { topic = "t", partition = 1, offset = 99 } } }
+    bell:take { kind = "records", records = { { topic = "t", partition = 0, offset = 9 },
+      { topic = "t", partition = 1, offset = 99 } } }
     assert.same({}, rings)
   end)
 

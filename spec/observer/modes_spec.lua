@@ -55,7 +55,8 @@ describe("modes", function()
   end)
 
   it("never uses index where a group has several jobs", function()
-    local list = units({ route("a", { name = "j", group = "g", assign = "index" }, { name = "k", group = "g", assign = "index" }) })
+    local list = units({ route("a", { name = "j", group = "g", assign = "index" },
+      { name = "k", group = "g", assign = "index" }) })
     assert.equal("group", list[1].assign)
     assert.equal("group", list[2].assign)
   end)

@@ -15,7 +15,8 @@ function summary.delays(bursts, submits)
     local best
     for _, submit in ipairs(submits) do
       local delay = submit.monotonic - burst.first
-      if submit.created and submit.job == burst.topic .. "-consumer" and delay > -0.05 and (not best or delay < best) then
+      local answers = submit.created and submit.job == burst.topic .. "-consumer" and delay > -0.05
+      if answers and (not best or delay < best) then
         best = math.max(0, delay)
       end
     end
@@ -28,7 +29,7 @@ function summary.delays(bursts, submits)
   return delays
 end
 
----@param facts { bursts: table[], submits: table[], samples: integer[], left: integer?, seconds: number, topics: table[] }
+---@param facts table bursts, submits, samples (instances alive), left (records), seconds, topics
 function summary.print(facts)
   local records, busy = 0, 0
   for _, burst in ipairs(facts.bursts) do

@@ -46,10 +46,6 @@ function Claims:ask(route, record)
     return {}
   end
   local wakes = type(answer) == "table" and (answer.job and { answer } or answer) or nil
-  local known = {}
-  for _, job in ipairs(route.jobs) do
-    known[job.name] = true
-  end
   for _, wake in ipairs(wakes or { {} }) do
     if type(wake) ~= "table" or not self.jobs[wake.job] then
       where.reason = ("on_record returned %s, expected nil or wakes of jobs in the routes"):format(
@@ -105,8 +101,8 @@ function Claims:assign(event)
     at[item.topic .. "/" .. item.partition] = item.offset
     if item.offset and low and low < item.offset then
       local route = self.route_of(item.topic)
-      self.emit { kind = "claimed", topic = item.topic, partition = item.partition, offset = low, last = item.offset - 1,
-        wakes = route and jobs_of(route) or {} }
+      self.emit { kind = "claimed", topic = item.topic, partition = item.partition, offset = low,
+        last = item.offset - 1, wakes = route and jobs_of(route) or {} }
     end
   end
   local positions = {}

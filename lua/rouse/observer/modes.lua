@@ -55,7 +55,8 @@ function modes.units(routes, definitions, settings)
       local unit = by_id[id]
       if not unit then
         unit = {
-          id = id, job = job.name, group = group, mode = mode, target = settings.target_of(job), topics = {}, spec = job,
+          id = id, job = job.name, group = group, mode = mode, target = settings.target_of(job),
+          topics = {}, spec = job,
           assign = job.assign or (definition and definition.env and definition.env.ROUSE_ASSIGN) or "group",
         }
         by_id[id] = unit

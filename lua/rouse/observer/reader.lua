@@ -37,13 +37,16 @@ end
 ---@return table[]|nil parts for the engine's offsets event, string? message, string? code
 function reader.read(admin, unit, commits_only)
   local partitions = plain(unit.parts)
-  local committed, message, code = admin:group_offsets { group = unit.group, partitions = partitions, timeout = TIMEOUT }
+  local committed, message, code = admin:group_offsets {
+    group = unit.group, partitions = partitions, timeout = TIMEOUT,
+  }
   if not committed then
     return nil, message, code
   end
   local parts, reads = {}, {}
   for i, item in ipairs(committed) do
-    local read = { topic = item.topic, partition = item.partition, committed = item.offset or false, error = item.error }
+    local read = { topic = item.topic, partition = item.partition, error = item.error,
+      committed = item.offset or false }
     parts[i], reads[key(item)] = read, read
   end
   if commits_only then
