@@ -1,8 +1,9 @@
 -- The whole system on a real broker: records from kcat, an observer process, the mock Code Engine, real consumer
 -- processes that drain and exit. What is left behind is asked of the broker with librdkafka alone.
-local support = require "spec.kafka.support"
+require "spec.helper"
 local arrayspec = require "rouse.arrayspec"
 local codeengine = require "rouse.mock.codeengine"
+local support = require "spec.kafka.support"
 local task = require "rouse.task"
 
 local IDLE = 2
@@ -166,32 +167,32 @@ local function exit_race(mode, listener)
 end
 
 describe("lag mode with index assignment", function()
-  support.it("wakes an instance for each partition with work, and again after quiet", round_trip("index", "plaintext"))
-  support.it("finds a backlog that was there before the observer", backlog("index", "plaintext"))
-  support.it("goes on after the broker was restarted", restart("index", "plaintext"), 300)
-  support.it("strands no record around a consumer's exit", exit_race("index", "plaintext"), 180)
+  it("wakes one instance a partition, and again after a quiet time", support.scoped(round_trip("index", "plaintext")))
+  it("finds a backlog that was there before the observer", support.scoped(backlog("index", "plaintext")))
+  it("goes on after the broker was restarted", support.scoped(restart("index", "plaintext"), 300))
+  it("strands no record around a consumer's exit", support.scoped(exit_race("index", "plaintext"), 180))
 end)
 
 describe("lag mode with index assignment over SASL_SSL, as on Code Engine", function()
-  support.it("wakes an instance for each partition with work, and again after quiet", round_trip("index", "sasl"))
-  support.it("finds a backlog that was there before the observer", backlog("index", "sasl"))
-  support.it("goes on after the broker was restarted", restart("index", "sasl"), 300)
+  it("wakes one instance a partition, and again after a quiet time", support.scoped(round_trip("index", "sasl")))
+  it("finds a backlog that was there before the observer", support.scoped(backlog("index", "sasl")))
+  it("goes on after the broker was restarted", support.scoped(restart("index", "sasl"), 300))
 end)
 
 describe("lag mode with consumers that join their group", function()
-  support.it("wakes consumers, and again after a quiet time", round_trip("group", "plaintext"))
-  support.it("goes on after the broker was restarted", restart("group", "sasl"), 300)
+  it("wakes consumers, and again after a quiet time", support.scoped(round_trip("group", "plaintext")))
+  it("goes on after the broker was restarted", support.scoped(restart("group", "sasl"), 300))
 end)
 
 describe("claims mode", function()
-  support.it("wakes consumers, and again after a quiet time", round_trip("claims", "plaintext"))
-  support.it("finds a backlog that was there before the observer", backlog("claims", "sasl"))
-  support.it("goes on after the broker was restarted", restart("claims", "plaintext"), 300)
+  it("wakes consumers, and again after a quiet time", support.scoped(round_trip("claims", "plaintext")))
+  it("finds a backlog that was there before the observer", support.scoped(backlog("claims", "sasl")))
+  it("goes on after the broker was restarted", support.scoped(restart("claims", "plaintext"), 300))
 end)
 
 describe("refused credentials", function()
   for _, command in ipairs { "observer", "consumer" } do
-    support.it("end the " .. command .. " with 77, naming mechanism and user and no secret", function(scope)
+    it("end the " .. command .. " with 77, naming mechanism and user and no secret", support.scoped(function(scope)
       local sut = system(scope, { mode = "index", listener = "sasl" })
       local env = support.merge(sut.env, {
         MESSAGEHUB_PASSWORD = "a-wrong-secret", KAFKA_TOPIC = sut.topic, CONSUMER_GROUP = sut.group,
@@ -201,6 +202,6 @@ describe("refused credentials", function()
       assert.truthy(process:text():find("PLAIN", 1, true))
       assert.truthy(process:text():find("token", 1, true))
       assert.is_nil(process:text():find("a-wrong-secret", 1, true), "the secret is in the output")
-    end)
+    end))
   end
 end)

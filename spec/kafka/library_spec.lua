@@ -1,4 +1,5 @@
 -- What the design rests on and the mock cluster cannot show: transactions, honest groups, commits by non-members.
+require "spec.helper"
 local kafka = require "rouse.kafka"
 local support = require "spec.kafka.support"
 local task = require "rouse.task"
@@ -69,7 +70,7 @@ local function commit_error(consumer, topic, partition, offset)
 end
 
 describe("the doorbell", function()
-  support.it("rings for committed records only", function(scope)
+  it("rings for committed records only", support.scoped(function(scope)
     local topic = scope:topic { partitions = 1 }
     local bell = open_consumer(scope, support.name "bell", {
       ["isolation.level"] = "read_committed", ["auto.offset.reset"] = "error", ["fetch.wait.max.ms"] = "250",
@@ -101,9 +102,9 @@ describe("the doorbell", function()
     scope:produce { topic = topic, partitions = { 0 } }
     event = ring(10)
     assert.equal(4, event and event.records[1].offset)
-  end)
+  end))
 
-  support.it("rings when its offset is not in the topic", function(scope)
+  it("rings when its offset is not in the topic", support.scoped(function(scope)
     local topic = scope:topic { partitions = 1 }
     scope:produce { topic = topic, partitions = { 0 }, count = 5 }
     local bell = open_consumer(scope, support.name "bell", {
@@ -115,11 +116,11 @@ describe("the doorbell", function()
     assert.equal("_AUTO_OFFSET_RESET", event.code)
     assert.equal(topic, event.topic)
     assert.equal(0, event.partition)
-  end)
+  end))
 end)
 
 describe("offsets", function()
-  support.it("tell the consumable end and the beginning of many partitions in one call", function(scope)
+  it("tell the consumable end and the beginning of many partitions in one call", support.scoped(function(scope)
     local topic = scope:topic { partitions = 3 }
     scope:produce { topic = topic, partitions = { 0, 2 }, count = 7 }
     local transaction = scope:transactor(topic, 1)
@@ -141,11 +142,11 @@ describe("offsets", function()
     local admin = open_admin(scope)
     local low = assert(admin:offsets { partitions = list, at = "beginning", timeout = 10 })
     assert.same({ 0, 0, 0 }, { low[1].offset, low[2].offset, low[3].offset })
-  end)
+  end))
 end)
 
 describe("a non-member's commit", function()
-  support.it("is refused while the group has a member, and accepted before and after", function(scope)
+  it("is refused while the group has a member, and accepted before and after", support.scoped(function(scope)
     local topic, group = scope:topic { partitions = 2 }, support.name "group"
     local outsider = open_consumer(scope, group)
     assert.is_nil(commit_error(outsider, topic, 0, 0))
@@ -156,13 +157,13 @@ describe("a non-member's commit", function()
     support.wait("the commit to be accepted again", 20, function()
       return commit_error(outsider, topic, 0, 0) == nil
     end)
-  end)
+  end))
 end)
 
 describe("a group", function()
   for _, case in ipairs { { strategy = "range", protocol = "EAGER" },
                           { strategy = "cooperative-sticky", protocol = "COOPERATIVE" } } do
-    support.it("shares its partitions among members: " .. case.strategy, function(scope)
+    it("shares its partitions among members: " .. case.strategy, support.scoped(function(scope)
       local topic, group = scope:topic { partitions = 4 }, support.name "group"
       local more = { ["partition.assignment.strategy"] = case.strategy }
       local first = member(scope, group, topic, more)
@@ -180,10 +181,10 @@ describe("a group", function()
       second.stop()
       support.wait("everything again", 30, function() return #first.assigned == 4 end)
       first.stop()
-    end)
+    end))
   end
 
-  support.it("is described with its state and members", function(scope)
+  it("is described with its state and members", support.scoped(function(scope)
     local topic, group = scope:topic { partitions = 1 }, support.name "group"
     local admin = open_admin(scope)
     local function describe_group()
@@ -199,9 +200,9 @@ describe("a group", function()
     only.stop()
     support.wait("an empty group", 20, function() return #describe_group().members == 0 end)
     assert.equal("empty", describe_group().state:lower())
-  end)
+  end))
 
-  support.it("has offsets that an administrator reads and sets", function(scope)
+  it("has offsets that an administrator reads and sets", support.scoped(function(scope)
     local topic, group = scope:topic { partitions = 2 }, support.name "group"
     local admin = open_admin(scope)
     local asked = { { topic = topic, partition = 0 }, { topic = topic, partition = 1 } }
@@ -215,11 +216,11 @@ describe("a group", function()
     local after = assert(admin:group_offsets { group = group, partitions = asked, timeout = 10 })
     assert.is_nil(after[1].offset)
     assert.equal(42, after[2].offset)
-  end)
+  end))
 end)
 
 describe("metadata", function()
-  support.it("shows partitions that were added", function(scope)
+  it("shows partitions that were added", support.scoped(function(scope)
     local topic = scope:topic { partitions = 2 }
     local admin = open_admin(scope)
     local function partitions()
@@ -229,19 +230,19 @@ describe("metadata", function()
     assert.equal(2, partitions())
     scope:grow(topic, 5)
     support.wait("five partitions", 20, function() return partitions() == 5 end)
-  end)
+  end))
 
-  support.it("does not create a topic that is not there", function(scope)
+  it("does not create a topic that is not there", support.scoped(function(scope)
     local admin, name = open_admin(scope), support.name "absent"
     for _ = 1, 2 do
       local found = assert(admin:metadata { topics = { name }, timeout = 10 })
       assert.equal("UNKNOWN_TOPIC_OR_PART", found.topics[name].error)
     end
-  end)
+  end))
 end)
 
 describe("an idle consumer", function()
-  support.it("stays silent while the broker restarts, and then gets records", function(scope)
+  it("stays silent while the broker restarts, and then gets records", support.scoped(function(scope)
     local topic, group = scope:topic { partitions = 1 }, support.name "group"
     local only = member(scope, group, topic, { ["auto.offset.reset"] = "earliest" })
     support.wait("the assignment", 30, function() return #only.assigned == 1 end)
@@ -249,5 +250,5 @@ describe("an idle consumer", function()
     scope:produce { topic = topic, partitions = { 0 }, count = 3 }
     support.wait("three records", 60, function() return only.records == 3 end)
     only.stop()
-  end)
+  end))
 end)

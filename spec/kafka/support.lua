@@ -338,17 +338,17 @@ function support.run(fn, seconds)
   return failure
 end
 
---- Like busted's it(), with a scope and a deadline.
----@param name string
+--- A body for it(): fn(scope) under a deadline.
 ---@param fn fun(scope: table)
 ---@param seconds number? 120
-function support.it(name, fn, seconds)
-  it(name, function()
+---@return fun()
+function support.scoped(fn, seconds)
+  return function()
     local failure = support.run(fn, seconds or 120)
     if failure then
       error(failure, 0)
     end
-  end)
+  end
 end
 
 return support
