@@ -226,6 +226,6 @@ describe("rouse check --connect", function()
     connect.jobs(findings, target, { { topic = "a", jobs = { { name = "x" }, { name = "y" } } } },
       { uses = function() return true end })
     assert.equal(1, asked)
-    assert.same({ "error: job x: get job: connection refused" }, lines)
+    assert.same({ "error: job x cannot be looked up: get job: connection refused" }, lines)
   end)
 end)

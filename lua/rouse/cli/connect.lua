@@ -121,7 +121,7 @@ function connect.jobs(findings, target, routes, how)
         elseif code == "NOT_FOUND" then
           findings:problem("job %s does not exist in the project", job.name)
         else
-          findings:problem("job %s: %s", job.name, message)
+          findings:problem("job %s cannot be looked up: %s", job.name, message)
           -- The same answer would come for every job.
           if code ~= "INVALID" then
             return
