@@ -26,6 +26,11 @@ static size_t on_header(char *data, size_t unit, size_t count, void *context)
     size_t size = unit * count;
     if (size >= 5 && memcmp(data, "HTTP/", 5) == 0) { /* the next response: what came before was 1xx */
         transfer->fields.size = 0;
+        transfer->header_ended = false;
+        return size;
+    }
+    if (size > 0 && (data[0] == '\r' || data[0] == '\n')) {
+        transfer->header_ended = true;
         return size;
     }
     if (size > MAX_FIELDS - transfer->fields.size) {
@@ -295,8 +300,10 @@ static int fail_sent(struct http_transfer *transfer, CURLcode result)
 
 void transfer_judge(struct http_transfer *transfer, CURLcode result)
 {
-    if (result == CURLE_OK)
+    if (result == CURLE_OK && transfer->header_ended)
         return;
+    if (result == CURLE_OK) /* curl is content with a connection that closes in the middle of the header */
+        result = CURLE_RECV_ERROR;
     long sent = 0; /* bytes of requests that left */
     curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);
     if (sent == 0)

@@ -21,6 +21,7 @@ struct http_transfer {
     bool idempotent;
     struct http_buffer fields, body;
     size_t max_response;
+    bool header_ended;           /* of the last response: what came is no mere beginning */
     bool too_large;
     struct err err;              /* code is "" when a response came */
     http_done_fn *done;
