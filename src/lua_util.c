@@ -148,7 +148,9 @@ static bool get(lua_State *L, int index, const char *key)
     if (lua_isnoneornil(L, index))
         return false;
     luaL_checktype(L, index, LUA_TTABLE);
-    if (lua_getfield(L, index, key) != LUA_TNIL)
+    index = lua_absindex(L, index);
+    lua_pushstring(L, key);
+    if (lua_rawget(L, index) != LUA_TNIL) /* raw: what __index returns would not be kept alive by the table */
         return true;
     lua_pop(L, 1);
     return false;

@@ -1,5 +1,4 @@
 /* The rouse program: a host, its command line, an exit code. Everything else is the library. */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -7,7 +6,6 @@
 
 int main(int argc, char *argv[])
 {
-    signal(SIGPIPE, SIG_IGN); /* a peer that hangs up is an error of one write, not the end of the program */
     int code = 70;
     struct rouse *rouse = rouse_new();
     if (rouse == NULL)

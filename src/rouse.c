@@ -2,6 +2,7 @@
 
 #include <lauxlib.h>
 #include <lualib.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,11 +150,20 @@ static int open_modules(lua_State *L)
 
 /* ---- lifetime ---- */
 
+/* A peer that hangs up is an error of one write, not the end of the program. A handler of the program's own stays. */
+static void ignore_broken_pipes(void)
+{
+    struct sigaction action;
+    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL)
+        signal(SIGPIPE, SIG_IGN);
+}
+
 static struct rouse *host_new(void)
 {
     struct rouse *rouse = calloc(1, sizeof(*rouse));
     if (rouse == NULL)
         return NULL;
+    ignore_broken_pipes();
     rouse->loop = malloc(sizeof(*rouse->loop));
     rouse->log = log_new();
     rouse->budget = budget_new();
