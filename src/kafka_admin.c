@@ -88,6 +88,7 @@ struct kafka_call *kafka_admin_poll(struct kafka_admin *admin, kafka_done *done,
 
 static const struct kafka_property defaults[] = {
     {"enable.metrics.push", "false"},
+    {"log.connection.close", "false"},
     {"reconnect.backoff.max.ms", "1000"},
     {"socket.nagle.disable", "true"},
     {NULL, NULL},

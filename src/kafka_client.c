@@ -10,15 +10,24 @@
 
 /* ---- callbacks: the opaque of every conf is the port ---- */
 
-static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *message)
+static void log_line(struct kafka_port *port, int level, const char *facility, const char *message)
 {
-    struct kafka_port *port = rd_kafka_opaque(rk);
-    if (port == NULL)
-        return;
     pthread_mutex_lock(&port->lock);
     if (port->log.write != NULL)
         port->log.write(port->log.arg, level, facility, message);
     pthread_mutex_unlock(&port->lock);
+}
+
+static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *message)
+{
+    struct kafka_port *port = rd_kafka_opaque(rk);
+    if (port != NULL)
+        log_line(port, level, facility, message);
+}
+
+void kafka_client_log(struct kafka_client *client, int level, const char *facility, const char *message)
+{
+    log_line(client->port, level, facility, message);
 }
 
 static void on_queue(rd_kafka_t *rk, void *opaque)
@@ -277,12 +286,28 @@ static void end_close(struct kafka_client *client, struct kafka_result *result)
     kafka_client_unref(client);
 }
 
+/* The outcome of the close if there is one yet. */
+static bool take_outcome(struct kafka_client *client, bool ended, struct kafka_result *outcome)
+{
+    struct kafka_port *port = client->port;
+    pthread_mutex_lock(&port->lock);
+    bool there = ended ? port->ended : port->left;
+    if (there) {
+        *outcome = port->outcome;
+        memset(&port->outcome, 0, sizeof(port->outcome));
+    }
+    pthread_mutex_unlock(&port->lock);
+    return there;
+}
+
+/* What remains is done by the thread, unseen: a job that waits for a broker, or librdkafka's own end, which may hang. */
 static void on_patience(uv_timer_t *timer)
 {
     struct kafka_client *client = timer->data;
-    struct kafka_result result = {.failed = true};
-    err_set(&result.err, "TIMEDOUT", "the %s did not close in time and was given up", client->kind->name);
-    end_close(client, &result);
+    struct kafka_result outcome = {.failed = true};
+    err_set(&outcome.err, "TIMEDOUT", "the %s did not close in time and was given up", client->kind->name);
+    take_outcome(client, false, &outcome);
+    end_close(client, &outcome);
 }
 
 /* Everything the handle's threads have to say arrives here. */
@@ -292,13 +317,8 @@ static void on_async(uv_async_t *async)
     kafka_client_ref(client);
     end_jobs(client);
     if (client->closing) {
-        pthread_mutex_lock(&client->port->lock);
-        bool ended = client->port->ended;
-        struct kafka_result outcome = client->port->outcome;
-        if (ended)
-            memset(&client->port->outcome, 0, sizeof(client->port->outcome));
-        pthread_mutex_unlock(&client->port->lock);
-        if (ended)
+        struct kafka_result outcome;
+        if (take_outcome(client, true, &outcome))
             end_close(client, &outcome);
     } else {
         drain_replies(client);

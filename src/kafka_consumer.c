@@ -184,6 +184,7 @@ static const struct kafka_property defaults[] = {
     {"enable.metrics.push", "false"},
     {"fetch.max.bytes", "4000000"},
     {"fetch.queue.backoff.ms", "50"},
+    {"log.connection.close", "false"},
     {"queued.max.messages.kbytes", "16384"},
     {"queued.min.messages", "20000"},
     {"reconnect.backoff.max.ms", "1000"},

@@ -119,7 +119,13 @@ static void read_commit(struct kafka_result *result, rd_kafka_event_t *event)
         result->partitions = kafka_result_alloc(result, sizeof(*result->partitions));
         return;
     }
-    result->partitions = kafka_list_result(result, rd_kafka_event_topic_partition_list(event));
+    struct kafka_partitions *list = kafka_list_result(result, rd_kafka_event_topic_partition_list(event));
+    size_t kept = 0;
+    for (size_t i = 0; i < list->count; i++) /* a commit of stored offsets also lists partitions that have none */
+        if (list->items[i].offset >= 0 || list->items[i].error != NULL)
+            list->items[kept++] = list->items[i];
+    list->count = kept;
+    result->partitions = list;
 }
 
 void kafka_reply(struct kafka_call *call, rd_kafka_event_t *event)

@@ -26,7 +26,8 @@ struct kafka_port {
     struct kafka_job *finished;
     uv_async_t *async;              /* NULL: the loop has let go */
     struct kafka_log log;           /* write is NULL once the loop has let go */
-    bool ended;                     /* the closing thread is done, its result is in `outcome` */
+    bool left;                      /* closing: kind->finish is done, its result is in `outcome` */
+    bool ended;                     /* and everything is destroyed */
     struct kafka_result outcome;
     struct kafka_client *client;    /* loop thread only; NULL from the beginning of the close */
 };
@@ -95,6 +96,9 @@ int kafka_client_open(struct kafka_client *client, const struct kafka_kind *kind
 
 /* The client of a callback's opaque, or NULL once closing began (the callback then runs on the closing thread). */
 struct kafka_client *kafka_client_of(void *opaque);
+
+/* A line to the handle's log, as librdkafka would write it. */
+void kafka_client_log(struct kafka_client *client, int level, const char *facility, const char *message);
 
 /* Starts waking the loop for `queue`, which the client owns from now on. */
 void kafka_client_watch(struct kafka_client *client, rd_kafka_queue_t *queue);

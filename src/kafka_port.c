@@ -146,13 +146,14 @@ static void *run_close(void *arg)
     if (closing.finish != NULL)
         closing.finish(closing.rk, closing.state, &outcome, closing.deadline);
     pthread_mutex_lock(&port->lock);
+    port->outcome = outcome;
+    port->left = true;
     while (port->jobs > 0) /* each has a time-out of its own; destroying under them would crash */
         pthread_cond_wait(&port->idle, &port->lock);
     pthread_mutex_unlock(&port->lock);
     /* kind->finish has left the group if there was time; leaving again may wait for a whole session time-out */
     rd_kafka_destroy_flags(closing.rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     pthread_mutex_lock(&port->lock);
-    port->outcome = outcome;
     port->ended = true;
     if (port->async != NULL)
         uv_async_send(port->async);

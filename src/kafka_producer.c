@@ -48,6 +48,15 @@ static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *o
         rd_kafka_yield(rk); /* leaves the rest in the queue, without a new wake-up */
 }
 
+/* A producer has no stream of events; records that are not delivered say so themselves. */
+static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
+{
+    (void)rk;
+    struct kafka_client *client = kafka_client_of(opaque);
+    if (client != NULL)
+        kafka_client_log(client, 4, rd_kafka_err2name((rd_kafka_resp_err_t)code), reason);
+}
+
 static void end_flushes(struct kafka_producer *producer)
 {
     if (producer->outstanding > 0 || producer->flushes == NULL)
@@ -79,6 +88,7 @@ static void drain(struct kafka_client *client)
 
 static const struct kafka_property defaults[] = {
     {"enable.metrics.push", "false"},
+    {"log.connection.close", "false"},
     {"reconnect.backoff.max.ms", "1000"},
     {"socket.nagle.disable", "true"},
     {NULL, NULL},
@@ -87,6 +97,7 @@ static const struct kafka_property defaults[] = {
 static void configure(rd_kafka_conf_t *conf)
 {
     rd_kafka_conf_set_dr_msg_cb(conf, on_report);
+    rd_kafka_conf_set_error_cb(conf, on_error);
 }
 
 static void stop(struct kafka_client *client)

@@ -129,7 +129,10 @@ end
 
 ---Ends the cluster in the background; harmless when repeated.
 function methods:close()
-  self.producer = nil -- closed by the collector, should anything still be queued
+  do
+    local _ <close> = self.producer -- in the background, so that close() may be called anywhere
+  end
+  self.producer = nil
   self.cluster:close()
 end
 

@@ -1,0 +1,672 @@
+require "spec.helper"
+local kafka = require "rouse.kafka"
+local mock_kafka = require "rouse.mock.kafka"
+local task = require "rouse.task"
+
+-- Runs fn(mock) in a task with a deadline; afterwards everything must be closed.
+local function with_mock(options, fn)
+  return function()
+    local seconds = options.deadline or 20
+    options.deadline = nil
+    task.run(function()
+      local mock = mock_kafka.new(options)
+      local child = task.spawn(fn, mock)
+      local ok, message, code = child:join { timeout = seconds }
+      mock:close()
+      collectgarbage()
+      if code then
+        child:cancel()
+        error(message, 0)
+      end
+      local deadline = task.monotonic() + 10
+      while task.handles() > 0 and task.monotonic() < deadline do
+        task.sleep(0.01) -- closing goes on in the background, and tells nobody when done
+      end
+      assert.equal(0, (task.handles()))
+      return ok
+    end)
+  end
+end
+
+local function consumer_of(mock, group, more)
+  return assert(kafka.consumer { properties = mock:consumer_properties(group, more) })
+end
+
+local function admin_of(mock, more)
+  return assert(kafka.admin { properties = mock:properties(more) })
+end
+
+local function fill(mock, topic, partition, count, value)
+  local records = {}
+  for i = 1, count do
+    records[i] = { topic = topic, partition = partition, value = value or ("v" .. i) }
+  end
+  return mock:produce(records)
+end
+
+-- The records of the next events until there are `count`.
+local function read(consumer, count, options)
+  local records = {}
+  local deadline = task.monotonic() + 5
+  while #records < count do
+    options = options or {}
+    options.timeout = deadline - task.monotonic()
+    local event = assert(consumer:poll(options))
+    assert.equal("records", event.kind)
+    table.move(event.records, 1, #event.records, #records + 1, records)
+  end
+  return records
+end
+
+describe("kafka handles", function()
+  local properties = { ["group.id"] = "g", ["bootstrap.servers"] = "127.0.0.1:1" }
+
+  it("leave properties to librdkafka and pass its text on", function()
+    local consumer, message, code = kafka.consumer { properties = { ["group.id"] = "g", ["fetch.wait.ms"] = 3 } }
+    assert.is_nil(consumer)
+    assert.equal('No such configuration property: "fetch.wait.ms"', message)
+    assert.equal("CONFIG", code)
+    assert.same({ nil, "CONFIG" }, { kafka.producer { properties = { acks = "some" } }, (select(3,
+      kafka.producer { properties = { acks = "some" } })) })
+    local _, conflict = kafka.consumer {
+      properties = { ["group.id"] = "g", ["fetch.max.bytes"] = 1000, ["message.max.bytes"] = 2000 },
+    }
+    assert.matches("fetch.max.bytes", conflict, 1, true)
+  end)
+
+  it("need a group.id to consume", function()
+    local consumer, message, code = kafka.consumer { properties = {} }
+    assert.is_nil(consumer)
+    assert.matches("group.id is required", message, 1, true)
+    assert.equal("CONFIG", code)
+  end)
+
+  it("raise on unknown options and wrong types", function()
+    assert.error_matches(function()
+      kafka.consumer { propertys = properties }
+    end, "kafka.consumer: unknown option 'propertys', did you mean 'properties'?", 1, true)
+    assert.error_matches(function()
+      kafka.admin { properties = { ["bootstrap.servers"] = {} } }
+    end, "'bootstrap.servers': string, number or boolean expected, got table", 1, true)
+    assert.error_matches(function()
+      kafka.producer {}
+    end, "option 'properties': table expected", 1, true)
+  end)
+
+  it("say where a list is wrong", function()
+    task.run(function()
+      local consumer = assert(kafka.consumer { properties = properties })
+      local function refused(list, text)
+        assert.error_matches(function()
+          consumer:assign(list)
+        end, text, 1, true)
+      end
+      refused({ { topic = "t", partition = 0 }, { topic = "t" } }, "item 2: partition: an integer from 0 expected")
+      refused({ { partition = 0 } }, "item 1: topic: string expected, got nil")
+      refused({ { topic = "t", partition = 0, offset = -3 } }, "item 1: offset: an integer from 0")
+      refused({ "t" }, "item 1: table expected, got string")
+      assert.is_true(consumer:close { timeout = 5 })
+    end)
+  end)
+
+  it("refuse use after close, close twice, and do not wait outside a task", function()
+    local admin = assert(kafka.admin { properties = { ["bootstrap.servers"] = "127.0.0.1:1" } })
+    assert.error_matches(function()
+      admin:metadata()
+    end, "admin:metadata", 1, true)
+    task.run(function()
+      assert.is_true(admin:close { timeout = 5 })
+      assert.is_true(admin:close { timeout = 5 })
+      assert.error_matches(function()
+        admin:metadata()
+      end, "rouse.admin is closed", 1, true)
+    end)
+  end)
+
+  it("close in the background when the collector takes them", function()
+    task.run(function()
+      local before = task.handles()
+      assert(kafka.consumer { properties = properties })
+      assert(task.handles() > before)
+      collectgarbage()
+      local deadline = task.monotonic() + 5
+      while task.handles() > before and task.monotonic() < deadline do
+        task.sleep(0.01)
+      end
+      assert.equal(before, (task.handles()))
+    end)
+  end)
+
+  it("match topics as librdkafka does", function()
+    assert.is_true(kafka.match("^pay.*s$", "payments"))
+    assert.is_false(kafka.match("^pay.*s$", "payment"))
+    assert.equal("PATTERN", select(3, kafka.match("^(", "x")))
+    assert.matches("^%d+%.%d+", kafka.version())
+  end)
+end)
+
+describe("kafka consumer", function()
+  it("returns records as they were produced", with_mock({ topics = { t = 2 } }, function(mock)
+    local binary = "\0\1\255 value"
+    local places = mock:produce {
+      { topic = "t", partition = 1, key = "k\0k", value = binary, timestamp = 1700000000.25,
+        headers = { { name = "a", value = "1" }, { name = "a", value = "" }, { name = "none" } } },
+      { topic = "t", partition = 1, value = "" },
+      { topic = "t", partition = 1, key = "tombstone" },
+    }
+    assert.same({ { partition = 1, offset = 0 }, { partition = 1, offset = 1 }, { partition = 1, offset = 2 } }, places)
+    local consumer = consumer_of(mock)
+    assert(consumer:assign { { topic = "t", partition = 1, offset = "beginning" } })
+    local records = read(consumer, 3)
+    assert.same({
+      topic = "t", partition = 1, offset = 0, key = "k\0k", value = binary,
+      timestamp = 1700000000.25, timestamp_type = "create",
+      headers = { { name = "a", value = "1" }, { name = "a", value = "" }, { name = "none" } },
+    }, records[1])
+    assert.equal("integer", math.type(records[1].offset))
+    assert.equal("", records[2].value)
+    assert.is_nil(records[2].key)
+    assert.equal(0, #records[2].headers)
+    assert.error_matches(function()
+      records[2].headers[1] = {}
+    end, "cannot be changed", 1, true)
+    assert.is_nil(records[3].value)
+    assert.equal("tombstone", records[3].key)
+    assert.is_true(consumer:close { timeout = 5 })
+  end))
+
+  it("bounds an event by records and by bytes", with_mock({ topics = { t = 1 } }, function(mock)
+    fill(mock, "t", 0, 10, ("x"):rep(1000))
+    local consumer = consumer_of(mock)
+    assert(consumer:assign { { topic = "t", partition = 0, offset = 0 } })
+    read(consumer, 1, { max = 1 })
+    local event = assert(consumer:poll { max = 3, timeout = 5 })
+    assert(#event.records <= 3)
+    assert(consumer:seek { { topic = "t", partition = 0, offset = 0 } })
+    local seen = 0
+    while seen < 10 do
+      event = assert(consumer:poll { max_bytes = 2500, timeout = 5 })
+      assert(#event.records <= 2)
+      assert.equal(seen, event.records[1].offset)
+      seen = seen + #event.records
+    end
+    consumer:close()
+  end))
+
+  it("waits no longer than told, and for one task at a time", with_mock({ topics = { t = 1 } }, function(mock)
+    local consumer = consumer_of(mock)
+    assert(consumer:assign { { topic = "t", partition = 0, offset = 0 } })
+    local start = task.monotonic()
+    assert.same({ nil, "timed out", "TIMEDOUT" }, { consumer:poll { timeout = 0.05 } })
+    assert(task.monotonic() - start < 1)
+    local other = task.spawn(function()
+      return consumer:poll()
+    end)
+    task.sleep(0)
+    assert.error_matches(function()
+      consumer:poll { timeout = 0 }
+    end, "another task is polling", 1, true)
+    consumer:close()
+    assert.same({ nil, "the consumer was closed", "CLOSED" }, { other:join { timeout = 5 } })
+  end))
+
+  it("loses nothing when a poll is cancelled", with_mock({ topics = { t = 1 } }, function(mock)
+    fill(mock, "t", 0, 50)
+    local consumer = consumer_of(mock)
+    assert(consumer:assign { { topic = "t", partition = 0, offset = 0 } })
+    local seen = 0
+    local deadline = task.monotonic() + 10
+    while seen < 50 and task.monotonic() < deadline do
+      local got
+      local poller = task.spawn(function()
+        local event = consumer:poll { max = 7 }
+        got = #event.records
+        assert.equal(seen, event.records[1].offset)
+      end)
+      if seen % 2 == 0 then
+        task.sleep(0) -- the poll has its event, the task is not resumed yet
+        poller:cancel()
+      end
+      poller:join { timeout = 1 }
+      poller:cancel()
+      seen = seen + (got or 0)
+      if got == nil then
+        seen = seen + #assert(consumer:poll { max = 3, timeout = 5 }).records
+      end
+    end
+    assert.equal(50, seen)
+    consumer:close()
+  end))
+
+  it("drops what it read of partitions that are taken away", with_mock({ topics = { t = 2 } }, function(mock)
+    fill(mock, "t", 0, 5)
+    fill(mock, "t", 1, 5)
+    local consumer = consumer_of(mock)
+    assert(consumer:assign { { topic = "t", partition = 0, offset = 0 } })
+    assert.equal(1, #assert(consumer:poll { max_bytes = 1, timeout = 5 }).records) -- four more are read
+    assert(consumer:incremental_unassign { { topic = "t", partition = 0 } })
+    assert.same({}, consumer:assignment())
+    assert(consumer:incremental_assign { { topic = "t", partition = 1, offset = 3 } })
+    local records = read(consumer, 2)
+    assert.same({ 1, 3, 1, 4 }, { records[1].partition, records[1].offset, records[2].partition, records[2].offset })
+    assert.equal("TIMEDOUT", select(3, consumer:poll { timeout = 0.1 }))
+    consumer:close()
+  end))
+
+  it("pauses, resumes and seeks", with_mock({ topics = { t = 1 } }, function(mock)
+    fill(mock, "t", 0, 3)
+    local place = { { topic = "t", partition = 0 } }
+    local consumer = consumer_of(mock)
+    assert(consumer:assign { { topic = "t", partition = 0, offset = 0 } })
+    read(consumer, 3)
+    assert.equal(3, consumer:position(place)[1].offset)
+    assert(consumer:pause(place))
+    fill(mock, "t", 0, 1)
+    assert.equal("TIMEDOUT", select(3, consumer:poll { timeout = 0.2 }))
+    assert(consumer:resume(place))
+    assert.equal(3, read(consumer, 1)[1].offset)
+    assert(consumer:seek { { topic = "t", partition = 0, offset = 1 } })
+    assert.equal(1, read(consumer, 3)[1].offset)
+    local _, message, code = consumer:seek { { topic = "other", partition = 7, offset = 1 } }
+    assert.equal("_UNKNOWN_PARTITION", code)
+    assert.matches("other [7]", message, 1, true)
+    consumer:close()
+  end))
+
+  it("stores, commits and reads commits", with_mock({ topics = { t = 2 } }, function(mock)
+    local consumer = consumer_of(mock, "g")
+    local both = { { topic = "t", partition = 0 }, { topic = "t", partition = 1 } }
+    assert.is_nil(assert(consumer:committed(both, { timeout = 5 }))[1].offset)
+    assert(consumer:assign { { topic = "t", partition = 0, offset = 0 }, { topic = "t", partition = 1, offset = 0 } })
+    assert.same({}, consumer:commit(nil, { timeout = 5 }))
+    assert(consumer:store { { topic = "t", partition = 1, offset = 7 } })
+    local list = assert(consumer:commit(nil, { timeout = 5 }))
+    assert.same({ { topic = "t", partition = 1, offset = 7 } }, list)
+    assert(consumer:commit({ { topic = "t", partition = 0, offset = 3, metadata = "run-1" } }, { timeout = 5 }))
+    local committed = assert(consumer:committed(both, { timeout = 5 }))
+    assert.same({ 3, "run-1", 7 }, { committed[1].offset, committed[1].metadata, committed[2].offset })
+    mock:fail { api = "OffsetCommit", errors = { "GROUP_AUTHORIZATION_FAILED" } }
+    local _, _, code = consumer:commit({ { topic = "t", partition = 0, offset = 4 } }, { timeout = 5 })
+    assert.equal("GROUP_AUTHORIZATION_FAILED", code)
+    assert(consumer:assign {})
+    assert.equal("_STATE", select(3, consumer:store { { topic = "t", partition = 0, offset = 1 } }))
+    consumer:close()
+  end))
+
+  it("reports the end of a partition when asked to", with_mock({ topics = { t = 1 } }, function(mock)
+    fill(mock, "t", 0, 2)
+    local consumer = consumer_of(mock, "g", { ["enable.partition.eof"] = true })
+    assert(consumer:assign { { topic = "t", partition = 0, offset = 0 } })
+    read(consumer, 2)
+    assert.same({ kind = "eof", topic = "t", partition = 0, offset = 2 }, consumer:poll { timeout = 5 })
+    consumer:close()
+  end))
+
+  it("reports brokers that cannot be reached", with_mock({}, function()
+    local consumer = assert(kafka.consumer { properties = { ["group.id"] = "g", ["bootstrap.servers"] = "127.0.0.1:1" } })
+    local codes = {}
+    while not codes._ALL_BROKERS_DOWN do
+      local event = assert(consumer:poll { timeout = 10 })
+      assert.equal("error", event.kind)
+      assert.is_false(event.fatal)
+      codes[event.code] = event.message
+    end
+    assert.is_true(consumer:close { timeout = 5 })
+  end))
+
+  it("joins a group, lets the script answer, and leaves", with_mock({ topics = { t = 2 }, deadline = 40 }, function(mock)
+    fill(mock, "t", 0, 1)
+    local consumer = consumer_of(mock, "joining")
+    assert(consumer:subscribe { "t" })
+    local event = assert(consumer:poll { timeout = 20 })
+    assert.equal("assign", event.kind)
+    assert.equal("EAGER", event.protocol)
+    assert.is_false(event.lost)
+    assert.equal(2, #event.partitions)
+    assert.equal("TIMEDOUT", select(3, consumer:poll { timeout = 0.3 })) -- nothing comes before the answer
+    assert.same({}, consumer:assignment())
+    assert(consumer:assign(event.partitions))
+    assert.equal("v1", read(consumer, 1)[1].value)
+    assert(consumer:commit({ { topic = "t", partition = 0, offset = 1 } }, { timeout = 5 }))
+    assert(consumer:subscribe {})
+    event = assert(consumer:poll { timeout = 10 })
+    assert.equal("revoke", event.kind)
+    local start = task.monotonic() -- the revocation is not answered: closing does
+    assert.is_true(consumer:close { timeout = 10 })
+    assert(task.monotonic() - start < 5)
+  end))
+
+  it("closes within its deadline when the coordinator is gone", with_mock({ topics = { t = 1 } }, function(mock)
+    local consumer = consumer_of(mock, "gone", { ["session.timeout.ms"] = 45000 })
+    assert(consumer:subscribe { "t" })
+    local joined = assert(consumer:poll { timeout = 15 })
+    assert(consumer:assign(joined.partitions))
+    mock:broker_down(1)
+    local start = task.monotonic()
+    consumer:close { timeout = 1 }
+    assert(task.monotonic() - start < 4)
+  end))
+end)
+
+describe("kafka doorbell", function()
+  local function doorbell_of(mock)
+    return consumer_of(mock, "doorbell", {
+      ["auto.offset.reset"] = "error", ["fetch.message.max.bytes"] = 4096, ["isolation.level"] = "read_committed",
+    })
+  end
+
+  it("rings for a record at or past the armed offset, once, and can be armed again", with_mock({ topics = { t = 3 } },
+    function(mock)
+      fill(mock, "t", 0, 5)
+      local doorbell, admin = doorbell_of(mock), admin_of(mock)
+      local list = { { topic = "t", partition = 0 }, { topic = "t", partition = 1 }, { topic = "t", partition = 2 } }
+      local ends = assert(admin:offsets { partitions = list, timeout = 5 })
+      assert.same({ 5, 0, 0 }, { ends[1].offset, ends[2].offset, ends[3].offset })
+      assert(doorbell:incremental_assign(ends))
+      assert.equal("TIMEDOUT", select(3, doorbell:poll { timeout = 0.1 }))
+      for round = 1, 20 do
+        local partition = round % 3
+        local place = fill(mock, "t", partition, 3)[1]
+        local event = assert(doorbell:poll { timeout = 5, max = 1 })
+        assert.equal(partition, event.records[1].partition)
+        assert.equal(place.offset, event.records[1].offset)
+        local armed = { { topic = "t", partition = partition } }
+        assert(doorbell:incremental_unassign(armed))
+        local at = assert(admin:offsets { partitions = armed, timeout = 5 })
+        assert.equal(place.offset + 3, at[1].offset)
+        assert(doorbell:incremental_assign(at))
+      end
+      assert.equal("TIMEDOUT", select(3, doorbell:poll { timeout = 0.1 }))
+      doorbell:close()
+      admin:close()
+    end))
+
+  it("rings at once for a backlog", with_mock({ topics = { t = 1 } }, function(mock)
+    fill(mock, "t", 0, 5)
+    local doorbell = doorbell_of(mock)
+    assert(doorbell:incremental_assign { { topic = "t", partition = 0, offset = 2 } })
+    assert.equal(2, assert(doorbell:poll { timeout = 5, max = 1 }).records[1].offset)
+    doorbell:close()
+  end))
+
+  it("rings with an error where the offset does not exist", with_mock({ topics = { t = 2 } }, function(mock)
+    fill(mock, "t", 1, 2)
+    local doorbell = doorbell_of(mock)
+    assert(doorbell:incremental_assign { { topic = "t", partition = 1, offset = 100 } })
+    local event = assert(doorbell:poll { timeout = 5 })
+    assert.equal("error", event.kind)
+    assert.equal("_AUTO_OFFSET_RESET", event.code)
+    assert.equal("t", event.topic)
+    assert.equal(1, event.partition)
+    assert.is_false(event.fatal)
+    assert(doorbell:incremental_unassign { { topic = "t", partition = 1 } })
+    assert(doorbell:incremental_assign { { topic = "t", partition = 1, offset = 2 } })
+    fill(mock, "t", 1, 1)
+    assert.equal(2, assert(doorbell:poll { timeout = 5 }).records[1].offset)
+    doorbell:close()
+  end))
+end)
+
+describe("kafka producer", function()
+  it("reports each delivery", with_mock({ topics = { t = 2 } }, function(mock)
+    local producer = assert(kafka.producer { properties = mock:properties() })
+    local place = assert(producer:produce { topic = "t", partition = 1, value = "v", timeout = 5 })
+    assert.same({ partition = 1, offset = 0 }, place)
+    local _, message, code = producer:produce { topic = "t", partition = 9, value = "v", timeout = 5 }
+    assert.equal("_UNKNOWN_PARTITION", code)
+    assert.is_string(message)
+    mock:fail { api = "Produce", errors = { "MSG_SIZE_TOO_LARGE" } }
+    _, _, code = producer:produce { topic = "t", partition = 0, value = "v", timeout = 5 }
+    assert.equal("MSG_SIZE_TOO_LARGE", code)
+    assert.equal(0, producer:outstanding())
+    assert.is_true(producer:close { timeout = 5 })
+  end))
+
+  it("delivers the first record of a topic without a second's delay", with_mock({ topics = { t = 1 } }, function(mock)
+    local producer = assert(kafka.producer { properties = mock:properties { ["linger.ms"] = 0 } })
+    local start = task.monotonic()
+    assert(producer:produce { topic = "t", value = "v", timeout = 5 })
+    assert(task.monotonic() - start < 0.6)
+    producer:close()
+  end))
+
+  it("sends without waiting, and says at the flush what was lost", with_mock({ topics = { t = 1 } }, function(mock)
+    local producer = assert(kafka.producer { properties = mock:properties { ["linger.ms"] = 1 } })
+    for i = 1, 3000 do
+      assert(producer:send { topic = "t", partition = 0, value = "v" .. i })
+    end
+    assert(producer:outstanding() > 0)
+    assert.is_true(producer:flush { timeout = 10 })
+    assert.equal(0, producer:outstanding())
+    local admin = admin_of(mock)
+    assert.equal(3000, admin:offsets { partitions = { { topic = "t", partition = 0 } }, timeout = 5 }[1].offset)
+    mock:fail { api = "Produce", errors = { "TOPIC_AUTHORIZATION_FAILED" } }
+    assert(producer:send { topic = "t", partition = 0, value = "x" })
+    local _, message, code = producer:flush { timeout = 10 }
+    assert.equal("TOPIC_AUTHORIZATION_FAILED", code)
+    assert.matches("1 records were not delivered", message, 1, true)
+    assert.is_true(producer:flush { timeout = 10 })
+    admin:close()
+    producer:close()
+  end))
+
+  it("delivers what is queued when it closes, or says that it did not", with_mock({ topics = { t = 1 } }, function(mock)
+    local admin = admin_of(mock)
+    local producer = assert(kafka.producer { properties = mock:properties { ["linger.ms"] = 500 } })
+    assert(producer:send { topic = "t", partition = 0, value = "v" })
+    assert.is_true(producer:close { timeout = 5 })
+    assert.equal(1, admin:offsets { partitions = { { topic = "t", partition = 0 } }, timeout = 5 }[1].offset)
+    producer = assert(kafka.producer { properties = { ["bootstrap.servers"] = "127.0.0.1:1" } })
+    assert(producer:send { topic = "t", partition = 0, value = "v" })
+    local waiting = task.spawn(function()
+      return producer:produce { topic = "t", value = "v" }
+    end)
+    task.sleep(0)
+    local _, message, code = producer:close { timeout = 0.2 }
+    assert.equal("TIMEDOUT", code)
+    assert.equal("2 records were not delivered in time", message)
+    assert.equal("CLOSED", select(3, waiting:join { timeout = 1 }))
+    admin:close()
+  end))
+
+  it("survives a report for a task that is gone", with_mock({ topics = { t = 1 } }, function(mock)
+    local producer = assert(kafka.producer { properties = mock:properties() })
+    mock:rtt(1, 0.2)
+    assert.equal("TIMEDOUT", select(3, producer:produce { topic = "t", value = "v", timeout = 0.05 }))
+    collectgarbage()
+    mock:rtt(1, 0)
+    assert.is_true(producer:flush { timeout = 5 })
+    producer:close()
+  end))
+
+  it("raises on what it cannot send", function()
+    local producer = assert(kafka.producer { properties = { ["bootstrap.servers"] = "127.0.0.1:1" } })
+    assert.error_matches(function()
+      producer:send { value = "v" }
+    end, "producer:send: option 'topic' is missing", 1, true)
+    assert.error_matches(function()
+      producer:send { topic = "t", value = 3 }
+    end, "option 'value': string expected, got number", 1, true)
+    assert.error_matches(function()
+      producer:send { topic = "t", headers = { { value = "v" } } }
+    end, "item 1 has no name", 1, true)
+    assert.error_matches(function()
+      producer:send { topic = "t", partitions = 1 }
+    end, "did you mean 'partition'?", 1, true)
+    task.run(function()
+      assert(producer:close { timeout = 1 })
+    end)
+  end)
+end)
+
+describe("kafka admin", function()
+  local function partitions(topic, count)
+    local list = {}
+    for i = 1, count do
+      list[i] = { topic = topic, partition = i - 1 }
+    end
+    return list
+  end
+
+  local many = { brokers = 3, topics = { a = 6, b = 6 } }
+  it("asks for many offsets at once, in the order given", with_mock(many, function(mock)
+    fill(mock, "a", 2, 3)
+    fill(mock, "b", 5, 4)
+    local admin = admin_of(mock)
+    local list = partitions("b", 6)
+    table.move(partitions("a", 6), 1, 6, 7, list)
+    local ends = assert(admin:offsets { partitions = list, timeout = 5 })
+    assert.equal(12, #ends)
+    for i, item in ipairs(ends) do
+      assert.same({ list[i].topic, list[i].partition }, { item.topic, item.partition })
+      assert.is_nil(item.error)
+      local expected = (i == 6 and 4) or (i == 9 and 3) or 0
+      assert.equal(expected, item.offset)
+    end
+    local last = { { topic = "b", partition = 5 } }
+    assert.equal(0, admin:offsets { partitions = last, at = "beginning", timeout = 5 }[1].offset)
+    assert.same({}, admin:offsets { partitions = {}, timeout = 5 })
+    admin:close()
+  end))
+
+  it("says which partitions do not exist", with_mock({ topics = { t = 1 } }, function(mock)
+    local admin = admin_of(mock)
+    local list = assert(admin:offsets {
+      partitions = { { topic = "t", partition = 3 }, { topic = "t", partition = 0 } }, timeout = 5,
+    })
+    assert.same({ "UNKNOWN_TOPIC_OR_PART" }, { list[1].error, list[1].offset })
+    assert.same({ topic = "t", partition = 0, offset = 0 }, list[2])
+    admin:close()
+  end))
+
+  it("follows a leader that moved", with_mock({ brokers = 3, topics = { t = 3 } }, function(mock)
+    local admin = admin_of(mock)
+    fill(mock, "t", 0, 2)
+    assert.equal(2, admin:offsets { partitions = partitions("t", 3), timeout = 5 }[1].offset)
+    for broker = 1, 3 do
+      mock:set_leader { topic = "t", partition = 0, broker = broker }
+      local list = assert(admin:offsets { partitions = partitions("t", 3), timeout = 5 })
+      assert.is_nil(list[1].error)
+      assert.equal(2, list[1].offset)
+    end
+    admin:close()
+  end))
+
+  it("answers for the brokers that live", with_mock({ brokers = 3, topics = { t = 3 } }, function(mock)
+    local admin = admin_of(mock)
+    for partition = 0, 2 do
+      mock:set_leader { topic = "t", partition = partition, broker = partition + 1 }
+      fill(mock, "t", partition, partition + 1)
+    end
+    assert.equal(3, #admin:offsets { partitions = partitions("t", 3), timeout = 5 })
+    mock:broker_down(2)
+    for _ = 1, 2 do
+      local list = assert(admin:offsets { partitions = partitions("t", 3), timeout = 2 })
+      assert.same({ 1, 3 }, { list[1].offset, list[3].offset })
+      assert.is_nil(list[2].offset)
+      assert.is_string(list[2].error)
+    end
+    mock:broker_up(2)
+    local deadline = task.monotonic() + 8
+    local list
+    repeat
+      list = assert(admin:offsets { partitions = partitions("t", 3), timeout = 2 })
+    until not list[2].error or task.monotonic() > deadline
+    assert.equal(2, list[2].offset)
+    admin:close()
+  end))
+
+  it("keeps a topic's error to the topic", with_mock({ topics = { a = 1, b = 1 } }, function(mock)
+    local admin = admin_of(mock)
+    fill(mock, "b", 0, 2)
+    local list = { { topic = "a", partition = 0 }, { topic = "b", partition = 0 } }
+    assert(admin:offsets { partitions = list, timeout = 5 })
+    local refused = "TOPIC_AUTHORIZATION_FAILED"
+    mock:fail { api = "ListOffsets", errors = { refused, refused, refused } } -- all at once, the leader's, the topic's
+    local answer = assert(admin:offsets { partitions = list, timeout = 5 })
+    assert.equal("TOPIC_AUTHORIZATION_FAILED", answer[1].error)
+    assert.equal(2, answer[2].offset)
+    admin:close()
+  end))
+
+  it("describes the cluster without creating topics", with_mock({ brokers = 2, topics = { t = 3 } }, function(mock)
+    local admin = admin_of(mock)
+    for _ = 1, 2 do
+      local metadata = assert(admin:metadata { topics = { "t", "nowhere" }, timeout = 5 })
+      assert.equal(2, #metadata.brokers)
+      assert.equal("127.0.0.1", metadata.brokers[1].host)
+      assert.equal(3, #metadata.topics.t.partitions)
+      assert.is_number(metadata.topics.t.partitions[1].leader)
+      assert.same({ partitions = {}, error = "UNKNOWN_TOPIC_OR_PART" }, metadata.topics.nowhere)
+    end
+    local all = assert(admin:metadata { timeout = 5 })
+    assert.is_table(all.topics.t)
+    assert.is_nil(all.topics.nowhere)
+    admin:close()
+  end))
+
+  it("reads and sets a group's commits", with_mock({ topics = { t = 3 } }, function(mock)
+    local admin = admin_of(mock)
+    local list = { { topic = "t", partition = 0, offset = 5 }, { topic = "t", partition = 2, offset = 7, metadata = "m" } }
+    local set = assert(admin:alter_group_offsets { group = "g", partitions = list, timeout = 5 })
+    assert.is_nil(set[1].error)
+    local got = assert(admin:group_offsets { group = "g", partitions = partitions("t", 3), timeout = 5 })
+    local by_partition = {}
+    for _, item in ipairs(got) do
+      by_partition[item.partition] = item
+    end
+    assert.equal(5, by_partition[0].offset)
+    assert.is_nil(by_partition[1].offset)
+    assert.same({ topic = "t", partition = 2, offset = 7, metadata = "m" }, by_partition[2])
+    local none = assert(admin:group_offsets { group = "unknown", partitions = partitions("t", 1), timeout = 5 })
+    assert.same({ { topic = "t", partition = 0 } }, none)
+    mock:fail { api = "OffsetFetch", errors = { "GROUP_AUTHORIZATION_FAILED" } }
+    assert.equal("GROUP_AUTHORIZATION_FAILED",
+      select(3, admin:group_offsets { group = "g", partitions = partitions("t", 1), timeout = 5 }))
+    admin:close()
+  end))
+
+  it("gives up on time, and survives the late answer", with_mock({ topics = { t = 1 } }, function(mock)
+    local admin = admin_of(mock)
+    assert(admin:metadata { timeout = 5 })
+    mock:rtt(1, 1)
+    assert.equal("TIMEDOUT", select(3, admin:metadata { timeout = 0.2 }))
+    local asking = task.spawn(function()
+      return admin:group_offsets { group = "g", partitions = partitions("t", 1), timeout = 5 }
+    end)
+    local offsets = task.spawn(function()
+      return admin:offsets { partitions = partitions("t", 1), timeout = 5 }
+    end)
+    task.sleep(0.1)
+    asking:cancel()
+    offsets:cancel()
+    collectgarbage()
+    task.sleep(0.1)
+    mock:rtt(1, 0)
+    assert(admin:metadata { timeout = 5 })
+    assert.is_true(admin:close { timeout = 5 })
+  end))
+
+  it("reports its errors", with_mock({}, function()
+    local admin = assert(kafka.admin { properties = { ["bootstrap.servers"] = "127.0.0.1:1" } })
+    local failure = select(3, admin:metadata { timeout = 0.5 })
+    assert(failure == "TIMEDOUT" or failure == "_TRANSPORT", failure)
+    local codes = {}
+    while not codes._ALL_BROKERS_DOWN do
+      local event = assert(admin:poll { timeout = 5 })
+      assert.equal("error", event.kind)
+      codes[event.code] = true
+    end
+    local polling = task.spawn(function()
+      while true do
+        local event, _, code = admin:poll()
+        if not event then
+          return code
+        end
+      end
+    end)
+    task.sleep(0)
+    admin:close()
+    assert.equal("CLOSED", (polling:join { timeout = 5 }))
+  end))
+end)
