@@ -169,6 +169,38 @@ describe("rouse check --connect", function()
       "ok: the pattern ^pay matches payments", "error: topic shipping does not exist" }, lines)
   end)
 
+  it("goes through Kafka, IAM and Code Engine with the environment as it is there", function()
+    task.run(function()
+      local kafka = assert(require "rouse.kafka".mock { topics = {
+        { name = "payments", partitions = 4 }, { name = "shipping", partitions = 3 } } })
+      local engine = require "rouse.mock.codeengine".new { jobs = {
+        ["payments-consumer"] = { env = { CONSUMER_GROUP = "payments-group" } } } }
+      assert(engine:start())
+      local environ = seed {
+        MESSAGEHUB_KAFKA_BROKERS_SASL = kafka:bootstrap_servers(), ROUSE_KAFKA = "security.protocol=plaintext",
+        CE_API_BASE_URL = engine:url(), IBMCLOUD_IAM_API_ENDPOINT = engine:url(), IAM_API_KEY = "mock-api-key",
+        CE_PROJECT_ID = engine.site.project,
+        kafkadata = KAFKADATA .. "\nshipping: {jobs: [shipping-consumer]}",
+      }
+      local function connected()
+        lines = {}
+        return check.run({ connect = true }, { environ = environ, write = function(line)
+          lines[#lines + 1] = line
+        end })
+      end
+      assert.equal(1, connected())
+      has(lines, "ok: topic shipping has 3 partitions")
+      has(lines, "ok: job payments-consumer exists (task mode)")
+      has(lines, "error: job shipping-consumer does not exist in the project")
+      environ.IAM_API_KEY = "not-the-key"
+      assert.equal(1, connected())
+      has(lines, "error: job payments-consumer cannot be looked up: iam: http 400")
+      assert.is_nil(table.concat(lines):find("not-the-key", 1, true))
+      engine:close()
+      kafka:close()
+    end)
+  end)
+
   it("says why Kafka does not answer", function()
     task.run(connect.kafka, findings, admin(nil, {
       { kind = "error", code = "_AUTHENTICATION", message = "Invalid username or password" },

@@ -133,8 +133,8 @@ describe("properties of every role", function()
         local own = (role == "claims" or role == "consumer") and { ["group.id"] = "g" } or nil
         for _, override in ipairs { {}, { ["security.protocol"] = "plaintext" } } do
           local handle = assert(open[role] { properties = properties.resolve(role, {
-            environment = { ["bootstrap.servers"] = "127.0.0.1:1", ["sasl.username"] = "token",
-              ["sasl.password"] = "secret" },
+            -- Without a broker, so that nothing is tried and complained about.
+            environment = { ["sasl.username"] = "token", ["sasl.password"] = "secret" },
             override = override,
           }, own) })
           assert(handle:close { timeout = 5 })
