@@ -13,17 +13,25 @@ local mock = {
 local USAGE <const>, UNAVAILABLE <const>, CONFIGURATION <const>, NOT_FOUND <const> = 2, 69, 78, 127
 local GRACE <const> = 10
 
+local function number(least, most)
+  return function(text)
+    local value = math.tointeger(text)
+    if value and value >= least and value <= most then return value end
+    return nil, ("'%s' is not a number from %d to %d"):format(text, least, most)
+  end
+end
+
 function mock.setup(command)
   command:option("--topic", "A topic, may be repeated. Default: payments:4, shipping:3.")
     :argname("NAME:PARTITIONS"):count("*")
   command:option("--http-port", "Port of Code Engine and IAM. Default: a free one."):argname("N")
-    :convert(math.tointeger)
+    :convert(number(0, 65535))
   command:option("--jobs", "YAML file of jobs, NAME: {command: [...], env: {...}}."):argname("FILE")
   command:option("--page", "Most items on a page of Code Engine's lists."):argname("N")
-    :convert(math.tointeger)
+    :convert(number(1, 100))
   command:flag("--quiet", "Job runs print nothing.")
-  command:argument("program", "After --: run this in the mocks' environment; its exit code is ours.")
-    :args("*"):argname("COMMAND")
+  command:argument("COMMAND", "After --: run this in the mocks' environment; its exit code is ours.")
+    :args("*"):target("program")
 end
 
 --- Reads NAME:PARTITIONS.

@@ -3,11 +3,11 @@
 local codeengine = require "rouse.mock.codeengine"
 local jobs = require "rouse.mock.jobs"
 local json = require "rouse.json"
-local kafka = require "rouse.kafka"
+local kafka = require "rouse.mock.kafka"
 local sys = require "rouse.core.sys"
 
 ---@class rouse.mock.session
----@field kafka table the mock cluster
+---@field kafka rouse.mock.kafka
 ---@field codeengine rouse.mock.codeengine
 ---@field topics { name: string, partitions: integer }[]
 ---@field kafkadata string
@@ -29,7 +29,8 @@ session.TOPICS = { { name = "payments", partitions = 4 }, { name = "shipping", p
 ---@field page integer? most items on a page of Code Engine's lists
 ---@field grace number? seconds from SIGTERM to SIGKILL for children, default 5
 
---- Starts both mocks in tasks of the calling task, until that ends or `close`.
+--- Starts both mocks in tasks of the calling task, until that ends or `close`. Raises where even a cluster in
+--- memory does not start.
 ---@param options rouse.mock.session.options
 ---@return rouse.mock.session?
 ---@return string? message
@@ -42,8 +43,7 @@ function session.start(options)
     all[jobs.name_of(topic.name)] = jobs.consumer(topic.name, executable, options.idle_timeout or 5)
   end
   for name, job in pairs(defined) do all[name] = job end
-  local cluster, message, code = kafka.mock { topics = topics }
-  if not cluster then return nil, message, code end
+  local cluster = kafka.new { topics = topics }
   local self = setmetatable({
     kafka = cluster, topics = topics, kafkadata = jobs.kafkadata(topics, defined),
     idle_timeout = options.idle_timeout or 5,
@@ -54,8 +54,7 @@ function session.start(options)
     port = options.http_port, grace = options.grace or 5,
     stdout = options.quiet and "null" or "stderr", stderr = options.quiet and "null" or "inherit",
   }
-  local started
-  started, message, code = self.codeengine:start()
+  local started, message, code = self.codeengine:start()
   if not started then
     cluster:close()
     return nil, message, code
