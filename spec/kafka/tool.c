@@ -202,6 +202,18 @@ static rd_kafka_topic_partition_list_t *offsets_at(rd_kafka_t *rk, const rd_kafk
     return copy;
 }
 
+/* The group's commits; a broker that has just started needs a moment to know its coordinator. */
+static void committed(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, const char *group)
+{
+    double deadline = now() + DEADLINE_MS / 1e3;
+    rd_kafka_resp_err_t err;
+    while ((err = rd_kafka_committed(rk, list, DEADLINE_MS))) {
+        if (now() > deadline)
+            die("%s: %s", group, rd_kafka_err2str(err));
+        nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+    }
+}
+
 static void left(const char *brokers, const char *group, int n, char **names)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -220,9 +232,7 @@ static void left(const char *brokers, const char *group, int n, char **names)
         rd_kafka_metadata_destroy(meta);
         rd_kafka_topic_destroy(topic);
     }
-    rd_kafka_resp_err_t err = rd_kafka_committed(rk, list, DEADLINE_MS);
-    if (err)
-        die("%s: %s", group, rd_kafka_err2str(err));
+    committed(rk, list, group);
     rd_kafka_topic_partition_list_t *low = offsets_at(rk, list, RD_KAFKA_OFFSET_BEGINNING);
     rd_kafka_topic_partition_list_t *end = offsets_at(rk, list, RD_KAFKA_OFFSET_END);
     for (int i = 0; i < list->cnt; i++)
