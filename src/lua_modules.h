@@ -8,8 +8,8 @@
 
 int task_open(lua_State *L);    /* rouse.core.task, lua_task.c */
 int sys_open(lua_State *L);     /* rouse.core.sys, lua_sys.c */
-int kafka_open(lua_State *L) __attribute__((weak));   /* rouse.core.kafka, lua_kafka.c */
-int http_open(lua_State *L) __attribute__((weak));    /* rouse.core.http, lua_http.c */
+int kafka_open(lua_State *L);   /* rouse.core.kafka, lua_kafka.c */
+int http_open(lua_State *L);    /* rouse.core.http, lua_http.c */
 int json_open(lua_State *L);    /* rouse.json, lua_json.c */
 int yaml_open(lua_State *L);    /* rouse.yaml, lua_yaml.c */
 int process_open(lua_State *L); /* rouse.process, lua_process.c */
