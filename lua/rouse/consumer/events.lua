@@ -3,6 +3,10 @@
 
 local faults = require "rouse.consumer.faults"
 
+-- Records that may wait for busy handlers before more are fetched, and seconds without a poll.
+local BACKLOG <const> = 500
+local PATIENCE <const> = 1
+
 ---@class rouse.consumer.Session
 local methods = {}
 
@@ -144,6 +148,31 @@ function methods:on_event(event)
   end
 end
 
+-- What waits for handlers, and a number that changes when one of them gets on.
+function methods:backlog()
+  local queued, progress = 0, 0
+  for _, by_number in pairs(self.partitions) do
+    for _, part in pairs(by_number) do
+      queued = queued + part.queued
+      progress = progress + (part.prefix.position or 0)
+    end
+  end
+  return queued, progress
+end
+
+-- A poll that finds records does not wait, so handlers get their turn here, and more of it as long as they get on: fetching
+-- ahead of busy handlers would only fill their queues, and a pause costs what librdkafka has fetched. A handler that waits
+-- for something gets on in no turn, and holds up nobody.
+function methods:let_handlers_work()
+  local until_then = self.task.monotonic() + PATIENCE
+  local queued, progress = self:backlog()
+  repeat
+    local before = progress
+    self.task.sleep(0)
+    queued, progress = self:backlog()
+  until queued <= BACKLOG or progress == before or self.task.monotonic() > until_then
+end
+
 ---Polls until cancelled: also while handlers are slow and while draining, so that the group sees a
 ---live member.
 function methods:poll_loop()
@@ -151,6 +180,7 @@ function methods:poll_loop()
     local event, message, code = self.consumer:poll(self.poll_options)
     if event then
       self:on_event(event)
+      if event.kind == "records" then self:let_handlers_work() end
     elseif code ~= "TIMEDOUT" then
       self:say(code or "?", "poll failed", { reason = message })
       self.task.sleep(0.1)
