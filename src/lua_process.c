@@ -111,16 +111,17 @@ static enum process_stdio check_stdio(lua_State *L, int options, enum process_st
     return PROCESS_NULL;
 }
 
-/* spawn{command={...}, env=, cwd=, stdin=, stdout=, stderr=} -> child | nil, message, code */
+/* spawn{command={...}, env=, cwd=, stdin=, stdout=, stderr=, group=} -> child | nil, message, code */
 static int l_spawn(lua_State *L)
 {
-    static const char *const names[] = {"command", "env",    "cwd", "stdin",
-                                        "stdout",  "stderr", NULL};
+    static const char *const names[] = {"command", "env",    "cwd",   "stdin",
+                                        "stdout",  "stderr", "group", NULL};
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     opt_keys(L, 1, "process.spawn", names);
     lua_newtable(L); /* L: options anchors */
-    struct process_options options = {.cwd = opt_string(L, 1, "cwd", NULL, NULL)};
+    struct process_options options = {.cwd = opt_string(L, 1, "cwd", NULL, NULL),
+                                      .group = opt_boolean(L, 1, "group", false)};
     for (int i = 0; i < 3; i++)
         options.stdio[i] = check_stdio(L, 1, (enum process_stream)i);
     options.args = push_args(L, 1, 2);

@@ -1,6 +1,7 @@
 #include "process.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@ struct process {
     unsigned handles; /* open on the loop: they must be closed before the memory goes */
     bool ended;
     bool closed; /* by the owner */
+    bool group;
     int code;
     int signal;
 };
@@ -99,9 +101,18 @@ static void close_pipe(struct stream *stream)
         uv_close((uv_handle_t *)&stream->pipe, handle_closed);
 }
 
+static int send_signal(struct process *process, int signal)
+{
+    if (!process->group)
+        return uv_process_kill(&process->handle, signal);
+    return kill(-process->handle.pid, signal) == 0 ? 0 : uv_translate_sys_error(errno);
+}
+
 static void exited(uv_process_t *handle, int64_t code, int signal)
 {
     struct process *process = handle->data;
+    if (process->group) /* its number stays taken while the group has members, and was free only just now if not */
+        send_signal(process, SIGKILL);
     process->ended = true;
     process->signal = signal;
     process->code = signal != 0 ? 128 + signal : (int)code;
@@ -120,7 +131,7 @@ void process_close(struct process *process, bool notify)
     }
     watches_end(&process->exit_watches, UV_ECANCELED, notify);
     if (!process->ended)
-        uv_process_kill(&process->handle, SIGKILL); /* exited() closes the handle then */
+        send_signal(process, SIGKILL); /* exited() closes the handle then */
     free_when_done(process);
 }
 
@@ -231,7 +242,9 @@ struct process *process_spawn(uv_loop_t *loop, const struct process_options *opt
             .cwd = options->cwd,
             .stdio_count = 3,
             .stdio = stdio,
+            .flags = options->group ? UV_PROCESS_DETACHED : 0,
         };
+        process->group = options->group;
         mark_close_on_exec();
         process->handles++;
         process->handle.data = process;
@@ -275,7 +288,7 @@ bool process_ended(const struct process *process, int *code, int *signal)
 int process_kill(struct process *process, int signal, struct err *err)
 {
     /* Once it is reaped its number may belong to somebody else. */
-    int rc = process->ended ? UV_ESRCH : uv_process_kill(&process->handle, signal);
+    int rc = process->ended ? UV_ESRCH : send_signal(process, signal);
     return rc == 0 ? 0 : err_set(err, uv_err_name(rc), "cannot signal the process: %s",
                                  process->ended ? "it has ended" : uv_strerror(rc));
 }

@@ -22,6 +22,7 @@ struct process_options {
     char **env;  /* "NAME=value", ends with NULL; NULL: this process's */
     const char *cwd; /* NULL: this process's */
     enum process_stdio stdio[3];
+    bool group; /* a session of its own: signals reach all it starts, and its end is theirs */
 };
 
 struct process;

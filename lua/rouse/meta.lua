@@ -87,6 +87,7 @@ function log.secret(value) end
 ---@field stdin? rouse.process.Stdio default "null"
 ---@field stdout? rouse.process.Stdio default "inherit"
 ---@field stderr? rouse.process.Stdio default "inherit"
+---@field group? boolean a session of its own: signals reach all that it starts, and its end is their end
 
 ---@class rouse.process
 local process = {}

@@ -1,5 +1,6 @@
 require "spec.helper"
 local process = require "rouse.target.process"
+local settled = require "spec.settled"
 local task = require "rouse.task"
 
 local directory
@@ -7,13 +8,14 @@ local directory
 -- Runs a function as a task with a directory of its own for the children's files.
 local function run(fn)
   return function()
+    local before = settled()
     directory = os.tmpname()
     os.remove(directory)
     assert(os.execute("mkdir " .. directory))
     local ok, message = pcall(task.run, fn)
     os.execute("rm -r " .. directory)
     assert(ok, message)
-    assert.equal(0, (task.handles()))
+    assert.is_true(settled() <= before)
   end
 end
 
@@ -40,6 +42,7 @@ local function open(jobs, options)
   options = options or {}
   options.jobs = jobs
   options.environ = { PATH = os.getenv("PATH"), DIR = directory, A = "environ", B = "environ" }
+  options.stderr = "null"
   options.retry_delay = options.retry_delay or 0.01
   return process.new(options)
 end
@@ -152,6 +155,24 @@ describe("the process target", function()
     for _, name in ipairs { "up", "rude" } do
       assert.is_nil((os.execute("kill -0 " .. read(name):match("%d+") .. " 2>/dev/null")))
     end
+  end))
+
+  it("leaves nothing of what a child started", run(function()
+    local target = open { tree = { command = sh [[
+      if test $JOB_INDEX = 0; then sleep 300 & echo $! > $DIR/$JOB_INDEX; wait
+      else sleep 300 & echo $! > $DIR/$JOB_INDEX; fi]] } }
+    assert(target:submit { job = "tree", name = "t", indices = { 0, 1 } })
+    local pids = {}
+    for index = 0, 1 do
+      pids[index] = until_true(function() return (read(tostring(index)) or ""):match("%d+") end)
+    end
+    local function gone(pid)
+      return function() return not os.execute("kill -0 " .. pid .. " 2>/dev/null") end
+    end
+    until_true(gone(pids[1]))
+    assert.is_false(gone(pids[0])())
+    target:close()
+    until_true(gone(pids[0]))
   end))
 
   it("kills its children when the task that opened it ends", run(function()

@@ -122,6 +122,7 @@ function Process:attempt(record, index, retry)
     cwd = record.cwd,
     stdout = self.stdout == "stderr" and "pipe" or self.stdout,
     stderr = self.stderr,
+    group = true, -- as in a container, nothing that the command starts outlives it
   }
   if not child then return false, "ExecutableNotFound", message end
   local _ <close> = setmetatable({}, { __close = function()
