@@ -76,7 +76,8 @@ function Session:exports()
     { "MESSAGEHUB_KAFKA_BROKERS_SASL", json.encode(json.array(brokers)) },
     { "MESSAGEHUB_USER", "token" },
     { "MESSAGEHUB_PASSWORD", "mock-password" },
-    { "ROUSE_KAFKA", "security.protocol=plaintext" },
+    -- The mock cluster answers a waiting fetch only when its time is over: a short one keeps it quick.
+    { "ROUSE_KAFKA", "security.protocol=plaintext;fetch.wait.max.ms=20" },
     { "IAM_API_KEY", self.codeengine.settings.api_key },
     { "IBMCLOUD_IAM_API_ENDPOINT", url },
     { "CE_API_BASE_URL", url },
