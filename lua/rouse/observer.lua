@@ -16,6 +16,7 @@ local startup = require "rouse.observer.startup"
 local targets = require "rouse.observer.targets"
 local task = require "rouse.task"
 local topics = require "rouse.observer.topics"
+local verdicts = require "rouse.verdict"
 local wake = require "rouse.wake"
 
 local observer = {}
@@ -60,7 +61,7 @@ local function decider(rule)
     if not ok then
       return nil, ("%s (%s)"):format(verdict, code)
     end
-    return verdict
+    return verdicts.check(verdict)
   end
 end
 

@@ -275,10 +275,10 @@ end
 
 --- Claims mode: records were claimed. { topic, partition, offset, last?, wakes = { { job, dedup, window, env, reason } } }.
 function Engine:on_claimed(event)
-  for _, unit in ipairs(self.units) do
-    local part = unit.mode == "claims" and unit.index[event.topic] and unit.index[event.topic][event.partition]
-    for _, asked in ipairs(part and event.wakes or {}) do
-      if asked.job == unit.job then
+  for _, asked in ipairs(event.wakes) do
+    for _, unit in ipairs(self.units) do
+      if asked.job == unit.job and unit.mode == "claims" then
+        local part = self:claimed_part(unit, event.topic, event.partition)
         submit.claim(self, unit, part, event.offset, event.last or event.offset, asked)
       end
     end
@@ -286,6 +286,20 @@ function Engine:on_claimed(event)
   local door = self:door(event.topic, event.partition)
   door.claimed = math.max(door.claimed or 0, (event.last or event.offset) + 1)
   self.touched[door] = true
+end
+
+--- The part that owes a record; a script may wake a job for a record of a topic that is not the job's own.
+function Engine:claimed_part(unit, topic, partition)
+  local index = unit.index[topic] or {}
+  unit.index[topic] = index
+  if not index[partition] then
+    local part = facts.part(topic, partition)
+    part.foreign = true
+    index[partition] = part
+    unit.parts[#unit.parts + 1] = part
+    table.insert(self:door(topic, partition).parts, part)
+  end
+  return index[partition]
 end
 
 --- Claims mode: the partition was given to somebody else; what was owed there is theirs now.
@@ -310,7 +324,7 @@ function Engine:mark(unit)
   for _, part in ipairs(unit.parts) do
     part.covered = (cover.index[part.topic] and cover.index[part.topic][part.partition]) or false
     if unit.mode == "claims" then
-      part.work, part.covered = unit.owing ~= nil, false
+      part.work, part.covered = unit.owing ~= nil and not part.foreign, false
     else
       part.work = facts.has_work(part) and not (part.ignored and part.proof < part.ignored)
     end

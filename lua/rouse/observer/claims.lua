@@ -2,6 +2,7 @@
 --- group's commit never passes a record that is still owed to a job; the wake engine says how far that is.
 local log = require "rouse.log"
 local task = require "rouse.task"
+local verdict = require "rouse.verdict"
 
 local Claims = { __name = "rouse.claims" }
 Claims.__index = Claims
@@ -42,17 +43,11 @@ function Claims:ask(route, record)
     log.error("on_record failed: every job of the route is woken", where)
     return jobs_of(route)
   end
-  if answer == nil then
-    return {}
-  end
-  local wakes = type(answer) == "table" and (answer.job and { answer } or answer) or nil
-  for _, wake in ipairs(wakes or { {} }) do
-    if type(wake) ~= "table" or not self.jobs[wake.job] then
-      where.reason = ("on_record returned %s, expected nil or wakes of jobs in the routes"):format(
-        type(wake) == "table" and "job " .. tostring(wake.job) or type(answer))
-      log.error("on_record failed: every job of the route is woken", where)
-      return jobs_of(route)
-    end
+  local wakes, message = verdict.wakes(answer, self.jobs)
+  if not wakes then
+    where.reason = message
+    log.error("on_record failed: every job of the route is woken", where)
+    return jobs_of(route)
   end
   return wakes
 end

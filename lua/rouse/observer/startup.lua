@@ -84,11 +84,11 @@ function startup.definitions(targets, jobs)
   for name, id in pairs(jobs) do
     local definition, message, code = startup.until_done("the API of target " .. id, function()
       return targets:get(id):job(name)
-    end, { CREDENTIALS = true, NOT_FOUND = true, FORBIDDEN = true, UNSUPPORTED = true })
+    end, { CREDENTIALS = true, UNAUTHORIZED = true, NOT_FOUND = true, FORBIDDEN = true })
     if definition then
       definitions[name] = definition
-    elseif code == "CREDENTIALS" then
-      return nil, message, code
+    elseif code == "CREDENTIALS" or code == "UNAUTHORIZED" then
+      return nil, message, "CREDENTIALS"
     else
       log.warn(("job %s: its definition cannot be read"):format(name), { reason = message, code = code })
     end

@@ -89,12 +89,14 @@ local function view(engine, unit, attempt)
   job.name, job.group, job.mode, job.assign = unit.job, unit.group, unit.mode, unit.assign
   job.active, job.attempt = unit.active, attempt
   job.partitions, job.runs = {}, {}
-  for i, part in ipairs(unit.parts) do
-    job.partitions[i] = {
-      topic = part.topic, partition = part.partition, committed = part.committed or nil, low = part.low,
-      end_offset = part.end_offset, lag = unit.mode == "lag" and facts.lag(part) or nil,
-      work = part.work or false, covered = part.covered or false, error = part.error,
-    }
+  for _, part in ipairs(unit.parts) do
+    if not part.foreign then
+      job.partitions[#job.partitions + 1] = {
+        topic = part.topic, partition = part.partition, committed = part.committed or nil, low = part.low,
+        end_offset = part.end_offset, lag = unit.mode == "lag" and facts.lag(part) or nil,
+        work = part.work or false, covered = part.covered or false, error = part.error,
+      }
+    end
   end
   for _, run in ipairs(engine.targets[unit.target].runs) do
     if run.job == unit.job then
