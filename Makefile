@@ -35,7 +35,7 @@ UNITS := $(patsubst spec/c/%.c,$(BUILD)/spec/%,$(wildcard spec/c/test_*.c))
 RUN_ENV := ROUSE_BUILD=$(BUILD) $(if $(SAN),LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
            LSAN_OPTIONS=suppressions=resources/lsan.supp:print_suppressions=0)
 
-all: need-build $(BUILD)/rouse $(BUILD)/librouse.a $(BUILD)/librouse.so $(BUILD)/rouse.so $(BUILD)/rouse.pc
+all: need-build $(BUILD)/rouse $(BUILD)/librouse.a $(BUILD)/librouse.so $(BUILD)/rouse.so $(BUILD)/rouse-uninstalled.pc
 
 deps:
 	@sh resources/deps.sh $(GROUPS)
@@ -75,9 +75,11 @@ $(BUILD)/rouse: $(BUILD)/main.o $(OBJECTS)
 	$(call say,LD $@)
 	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
 
-$(BUILD)/rouse.pc: resources/rouse.pc.in Makefile
+# pkg-config prefers NAME-uninstalled where it is on its path: programs build against the build directory with it.
+pc = sed -e 's|@PREFIX@|$(1)|; s|@LIBDIR@|$(2)|; s|@INCLUDEDIR@|$(3)|; s|@VERSION@|$(VERSION)|' resources/rouse.pc.in
+$(BUILD)/rouse-uninstalled.pc: resources/rouse.pc.in Makefile
 	@mkdir -p $(@D)
-	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(PREFIX)/include|; s|@VERSION@|$(VERSION)|' $< > $@
+	$(Q)$(call pc,$(CURDIR),$(abspath $(BUILD)),$(CURDIR)/src) > $@
 
 $(BUILD)/spec/%: spec/c/%.c $(BUILD)/librouse.a | need-test
 	@mkdir -p $(@D)
@@ -112,7 +114,7 @@ install: all
 	install -m 755 $(BUILD)/librouse.so.0 $(DESTDIR)$(LIBDIR)/
 	ln -sf librouse.so.0 $(DESTDIR)$(LIBDIR)/librouse.so
 	install -m 755 $(BUILD)/rouse.so $(DESTDIR)$(LIBDIR)/lua/5.4/
-	install -m 644 $(BUILD)/rouse.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
+	$(call pc,$(PREFIX),$(LIBDIR),$(PREFIX)/include) > $(DESTDIR)$(LIBDIR)/pkgconfig/rouse.pc
 	install -m 644 src/rouse.h $(DESTDIR)$(PREFIX)/include/
 	install -m 644 resources/rouse.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 scripts/*.lua resources/kafkadata $(DESTDIR)$(PREFIX)/share/rouse/

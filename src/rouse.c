@@ -351,10 +351,11 @@ int rouse_run(struct rouse *rouse, const char *script, int argc, const char *con
         return 70;
     args[0] = "rouse";
     args[1] = "run";
-    args[2] = script;
+    args[2] = "--"; /* the script's arguments are not ours, whatever they look like */
+    args[3] = script;
     for (int i = 0; i < argc; i++)
-        args[i + 3] = argv[i];
-    int code = rouse_main(rouse, argc + 3, args);
+        args[i + 4] = argv[i];
+    int code = rouse_main(rouse, argc + 4, args);
     free(args);
     return code;
 }

@@ -29,7 +29,7 @@ struct rouse *rouse_new(void);
 /* Closes everything the host owns, waits briefly for what closes in the background, frees it. NULL is allowed. */
 void rouse_free(struct rouse *rouse);
 
-/* The host's Lua state, owned by the host. Add modules to package.preload before rouse_run: scripts then require them. */
+/* The host's Lua state, owned by the host, for use while nothing runs. Scripts see what rouse_add adds, not package.preload. */
 lua_State *rouse_lua(struct rouse *rouse);
 
 /*
