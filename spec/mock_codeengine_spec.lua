@@ -319,6 +319,7 @@ describe("the mock's fault switches", function()
     assert.equal(200, status)
     assert.same({ throttle = { retry_after = 3, form = "seconds", count = "always", on = { "list" } } },
       shown.faults)
+    assert.matches("429", shown.known.throttle)
     assert.equal(429, (api("GET", "/job_runs")))
     status, shown = api("PUT", "/mock/faults", '{"throttle": null, "slow": 0}')
     assert.same({ 200, {}, { throttle = 1 } }, { status, shown.faults, shown.hits })

@@ -36,10 +36,14 @@ local KNOWN = {
 faults.OPERATIONS = { "create", "list", "get", "delete", "jobs", "job", "job_create", "job_update",
   "job_delete", "projects", "project", "iam" }
 
+-- What each switch is for, by name.
+faults.DOC = {}
+
 local NAMES = {}
-for name in pairs(KNOWN) do NAMES[#NAMES + 1] = name end
+for name, known in pairs(KNOWN) do
+  NAMES[#NAMES + 1], faults.DOC[name] = name, known.doc
+end
 table.sort(NAMES)
-faults.NAMES = NAMES
 
 --- Makes the switches, all off.
 ---@return rouse.mock.faults

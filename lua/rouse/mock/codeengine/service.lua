@@ -1,4 +1,5 @@
 --- How the mock Code Engine answers one request: faults, token, version, operation, counters.
+local faults = require "rouse.mock.codeengine.faults"
 local handlers = require "rouse.mock.codeengine.handlers"
 local json = require "rouse.json"
 local log = require "rouse.log"
@@ -136,7 +137,7 @@ local function control(mock, request)
     return refuse(mock, request, 404, "resource_not_found", "Resource not found.")
   end
   local on, hits = mock.switches:show()
-  show(200, { faults = on, hits = hits })
+  show(200, { faults = on, hits = hits, known = faults.DOC })
 end
 
 local function count(mock, operation, status)
