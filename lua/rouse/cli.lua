@@ -1,14 +1,17 @@
 --- The command line. Each command is a module rouse.cli.NAME that returns { name, summary, setup(command), run(args, ctx) };
 --- run executes inside a task and returns the exit code. Results go to stdout, everything else to the log on stderr.
 local argparse = require "argparse"
+local environment = require "rouse.config.environment"
+local log = require "rouse.log"
 local rouse = require "rouse"
 local sys = require "rouse.core.sys"
 local task = require "rouse.task"
+local variables = require "rouse.config.variables"
 
 local cli = {}
 
 local COMMANDS = { "observer", "consumer", "run", "check", "mock", "demo" }
-local USAGE = 2
+local USAGE <const>, CONFIGURATION <const> = 2, 78
 
 local function version()
   return ("rouse %s (%s, librdkafka %s)"):format(rouse.version, _VERSION, require("rouse.kafka").version())
@@ -42,12 +45,34 @@ local function build()
   return parser, commands
 end
 
+--- What follows the script of `run` is the script's, also where it looks like an option of ours.
+local function split(argv)
+  local script = argv[1] == "run" and argv[2] or "-"
+  if script:sub(1, 1) == "-" or argv[3] == "--" then
+    return argv
+  end
+  return table.move(argv, 3, #argv, 4, { "run", script, "--" })
+end
+
+--- The log as the environment wants it; returns whether it does so in words that are known.
+local function configure_log(environ)
+  local reader = variables.new(environ)
+  log.configure {
+    level = reader:choice("ROUSE_LOG_LEVEL", { "debug", "info", "warn", "error" }),
+    format = reader:choice("ROUSE_LOG_FORMAT", { "auto", "json", "text" }),
+  }
+  for _, line in ipairs(environment.lines(reader.problems)) do
+    log.error(line)
+  end
+  return #reader.problems == 0
+end
+
 --- Runs a command line; returns the exit code.
 ---@param argv string[] arguments, the program's name at 0
 ---@return integer
 function cli.main(argv)
   local parser, commands = build()
-  local ok, args = pcall(parser.parse, parser, argv)
+  local ok, args = pcall(parser.parse, parser, split(argv))
   if not ok then
     if type(args) == "table" and args.exit then
       return args.exit
@@ -55,10 +80,14 @@ function cli.main(argv)
     error(args, 0)
   end
   if not args.command then
-    print(parser:get_help())
+    io.stderr:write(parser:get_help(), "\n")
     return USAGE
   end
-  return task.run(commands[args.command].run, args, { environ = sys.environ() })
+  local environ = sys.environ()
+  if not configure_log(environ) then
+    return CONFIGURATION
+  end
+  return task.run(commands[args.command].run, args, { environ = environ })
 end
 
 return cli

@@ -4,6 +4,7 @@ local claims = require "rouse.observer.claims"
 local doorbell = require "rouse.observer.doorbell"
 local effects = require "rouse.observer.effects"
 local environment = require "rouse.config.environment"
+local hold = require "rouse.hold"
 local http = require "rouse.http"
 local kafka = require "rouse.kafka"
 local kafkadata = require "rouse.config.kafkadata"
@@ -250,11 +251,12 @@ end
 function observer.run(options)
   local script = options.script
   local settings, problems = environment.observer(options.env, { script = script.observe })
+  local function refuse(lines)
+    return hold.fault { job_mode = options.env.JOB_MODE, code = startup.CONFIGURATION, message = lines,
+      signals = options.signals }
+  end
   if not settings then
-    for _, line in ipairs(environment.lines(problems)) do
-      log.error(line)
-    end
-    return startup.CONFIGURATION
+    return refuse(environment.lines(problems))
   end
   for _, secret in ipairs(settings.secrets) do
     log.secret(secret)
@@ -264,10 +266,7 @@ function observer.run(options)
   end
   local routes, errors = read_routes(script, settings)
   if not routes then
-    for _, message in ipairs(errors) do
-      log.error(message)
-    end
-    return startup.fault(settings, startup.CONFIGURATION, "kafkadata is not usable")
+    return refuse(errors)
   end
   local self = setmetatable({
     script = script, settings = settings, routes = routes, inbox = task.queue(), missing = {}, counts = {},
@@ -282,13 +281,14 @@ function Observer:serve(signals)
   local opened, message = self:open_kafka()
   if not opened then
     self:close()
-    return startup.fault(self.settings, startup.CONFIGURATION, message)
+    return hold.fault { job_mode = self.settings.job_mode, code = startup.CONFIGURATION, message = message,
+      signals = signals }
   end
   local code = 0
   local worker = task.spawn(function()
     local ok, why, exit = self:prepare()
     if not ok then
-      return startup.fault(self.settings, exit, why)
+      return hold.fault { job_mode = self.settings.job_mode, code = exit, message = why }
     end
     local helpers = { task.spawn(function() self.doorbell:run() end), task.spawn(function() self:watch_topics() end) }
     if self.claims then

@@ -1,4 +1,5 @@
 --- rouse run SCRIPT [ARGUMENT...]: an observer, a consumer or a free-form agent, by what the script returns.
+local hold = require "rouse.hold"
 local log = require "rouse.log"
 local script = require "rouse.script"
 local sys = require "rouse.core.sys"
@@ -45,8 +46,8 @@ end
 function run.file(path, ctx, args, options)
   local loaded, message = script.load(path, options)
   if not loaded then
-    log.error(message)
-    return CONFIGURATION
+    local signals <close> = sys.signals { "TERM", "INT" }
+    return hold.fault { job_mode = ctx.environ.JOB_MODE, code = CONFIGURATION, message = message, signals = signals }
   end
   return run.loaded(loaded, ctx, args)
 end

@@ -88,29 +88,12 @@ function startup.definitions(targets, jobs)
     if definition then
       definitions[name] = definition
     elseif code == "CREDENTIALS" or code == "UNAUTHORIZED" then
-      return nil, message, "CREDENTIALS"
+      return nil, "the target refused the credentials: " .. message, "CREDENTIALS"
     else
       log.warn(("job %s: its definition cannot be read"):format(name), { reason = message, code = code })
     end
   end
   return definitions
-end
-
---- Ends the start with an exit code. A daemon would be restarted at once and for ever: it waits first, saying so every minute.
----@param settings { job_mode: string? }
----@param code integer
----@param message string
----@param fields table?
-function startup.fault(settings, code, message, fields)
-  log.error(message, fields)
-  if settings.job_mode == "daemon" then
-    for _ = 1, 9 do
-      task.sleep(60)
-      log.error(message, fields)
-    end
-    task.sleep(60)
-  end
-  return code
 end
 
 return startup
