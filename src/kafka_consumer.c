@@ -6,6 +6,7 @@
 #include "kafka_event.h"
 #include "kafka_internal.h"
 
+#define WAKE_MIN 100
 #define READ_MAX 10000 /* records of one poll, whatever was asked for */
 
 struct kafka_consumer {
@@ -16,6 +17,9 @@ struct kafka_consumer {
     size_t buffer_size;
     uint64_t poll_interval;     /* max.poll.interval.ms */
     bool unanswered;            /* a rebalance was reported and not answered yet */
+    bool sleepy;                /* see wake_fetchers */
+    size_t peak;                /* the most that was queued since the fetchers were woken */
+    char *username, *password;  /* sasl's, for wake_fetchers */
     char **topics;              /* that were ever assigned: librdkafka knows their leaders, or looks for them */
     size_t topic_count;
     struct {
@@ -63,6 +67,25 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 
 /* ---- the stream ---- */
 
+/*
+ * Before 2.2.0 a broker's thread that found the queue full sleeps for up to a second, whatever is read meanwhile: 20,000
+ * records a second, or a queue that holds a second's worth in memory. Setting the credentials, even to what they are, is
+ * the one call that wakes these threads and does nothing else.
+ */
+static void wake_fetchers(struct kafka_consumer *consumer)
+{
+    size_t length = rd_kafka_queue_length(consumer->client.queue);
+    if (length > consumer->peak)
+        consumer->peak = length;
+    if (length >= consumer->peak / 2 || consumer->peak < WAKE_MIN)
+        return;
+    consumer->peak = length;
+    rd_kafka_error_t *error =
+        rd_kafka_sasl_set_credentials(consumer->client.rk, consumer->username, consumer->password);
+    if (error != NULL)
+        rd_kafka_error_destroy(error);
+}
+
 static void read_queue(struct kafka_consumer *consumer)
 {
     size_t max = consumer->poll.max;
@@ -74,6 +97,8 @@ static void read_queue(struct kafka_consumer *consumer)
     ssize_t count = rd_kafka_consume_batch_queue(consumer->client.queue, 0, consumer->buffer, max);
     if (count > 0)
         kafka_events_read(&consumer->events, consumer->buffer, (size_t)count, consumer->poll.max_bytes);
+    if (consumer->sleepy)
+        wake_fetchers(consumer);
     struct kafka_event *event;
     while ((event = kafka_events_take(&consumer->called)) != NULL)
         kafka_events_add(&consumer->events, event);
@@ -161,6 +186,17 @@ static void purge(struct kafka_consumer *consumer, const rd_kafka_topic_partitio
 
 /* ---- opening and closing ---- */
 
+/* A copy of the property, "" where it is not set. */
+static char *get_property(rd_kafka_conf_t *conf, const char *name)
+{
+    size_t size = 0;
+    if (rd_kafka_conf_get(conf, name, NULL, &size) != RD_KAFKA_CONF_OK)
+        return kafka_alloc(1);
+    char *value = kafka_alloc(size + 1);
+    rd_kafka_conf_get(conf, name, value, &size);
+    return value;
+}
+
 static int check_conf(rd_kafka_conf_t *conf, void *client, struct err *err)
 {
     char value[64];
@@ -168,8 +204,11 @@ static int check_conf(rd_kafka_conf_t *conf, void *client, struct err *err)
     if (rd_kafka_conf_get(conf, "group.id", NULL, &size) != RD_KAFKA_CONF_OK || size <= 1)
         return err_set(err, "CONFIG", "group.id is required for a consumer, also for one that joins no group");
     size = sizeof(value);
+    struct kafka_consumer *consumer = client;
     rd_kafka_conf_get(conf, "max.poll.interval.ms", value, &size);
-    ((struct kafka_consumer *)client)->poll_interval = strtoul(value, NULL, 10);
+    consumer->poll_interval = strtoul(value, NULL, 10);
+    consumer->username = get_property(conf, "sasl.username");
+    consumer->password = get_property(conf, "sasl.password");
     return 0;
 }
 
@@ -182,11 +221,11 @@ static void configure(rd_kafka_conf_t *conf)
 /* Memory is bounded by the fetch size, not by a short queue, which would stall for a second each time it is full. */
 static const struct kafka_property defaults[] = {
     {"enable.metrics.push", "false"},
-    {"fetch.max.bytes", "4000000"},
-    {"fetch.queue.backoff.ms", "50"},
+    {"fetch.max.bytes", "2000000"},
+    {"fetch.queue.backoff.ms", "5"},
     {"log.connection.close", "false"},
     {"queued.max.messages.kbytes", "16384"},
-    {"queued.min.messages", "20000"},
+    {"queued.min.messages", "50000"},
     {"reconnect.backoff.max.ms", "1000"},
     {"socket.nagle.disable", "true"},
     {NULL, NULL},
@@ -250,9 +289,10 @@ struct kafka_consumer *kafka_consumer_new(const struct kafka_options *options, s
     kafka_events_init(&consumer->events);
     kafka_events_init(&consumer->called);
     if (kafka_client_open(&consumer->client, &kind, &setup, options, err) < 0) {
-        free(consumer);
+        release(&consumer->client);
         return NULL;
     }
+    consumer->sleepy = rd_kafka_version() < 0x02020000;
     rd_kafka_poll_set_consumer(consumer->client.rk);
     kafka_client_watch(&consumer->client, rd_kafka_queue_get_consumer(consumer->client.rk));
     kafka_client_every(&consumer->client, consumer->poll_interval / 4 + 1);
