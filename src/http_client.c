@@ -110,7 +110,7 @@ static void on_socket(uv_poll_t *poll, int status, int events)
     if (events & UV_WRITABLE)
         what |= CURL_CSELECT_OUT;
     act(watch->client, watch->fd, what);
-    /* libuv stops a handle on an error event; curl knows nothing of that and may still want the socket */
+    /* libuv stops a handle on an error event; curl knows nothing of it and may want the socket */
     if (status < 0 && watch->client != NULL)
         uv_poll_start(poll, watch->events, on_socket);
 }
@@ -152,7 +152,8 @@ static int set_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *
         watch = watch_new(client, fd);
     if (watch == NULL)
         return -1;
-    watch->events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+    watch->events = what & CURL_POLL_IN ? UV_READABLE : 0;
+    watch->events |= what & CURL_POLL_OUT ? UV_WRITABLE : 0;
     return uv_poll_start(&watch->poll, watch->events, on_socket) < 0 ? -1 : 0;
 }
 
@@ -243,10 +244,12 @@ static bool copy(char **to, const char *from)
     return from == NULL || *to != NULL;
 }
 
-struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_options *options, struct err *err)
+struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_options *options,
+                                    struct err *err)
 {
     struct http_client *client = calloc(1, sizeof(*client));
-    if (client == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) { /* counted; http_client_free takes it back */
+    /* counted; http_client_free takes it back */
+    if (client == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         free(client);
         err_set(err, "MEMORY", "http.client: out of memory");
         return NULL;
@@ -259,7 +262,8 @@ struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_op
         uv_timer_init(loop, client->timer);
         client->timer->data = client;
     }
-    if (client->multi == NULL || client->timer == NULL || !copy(&client->ca_file, options->ca_file) ||
+    if (client->multi == NULL || client->timer == NULL ||
+        !copy(&client->ca_file, options->ca_file) ||
         !copy(&client->user_agent, options->user_agent) || set_multi(client) < 0) {
         http_client_free(client);
         err_set(err, "MEMORY", "http.client: out of memory");

@@ -25,9 +25,13 @@ struct http_client_options {
 };
 
 /* A new client; the strings are copied. NULL and err on failure. Free with http_client_free. */
-struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_options *options, struct err *err);
+struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_options *options,
+                                    struct err *err);
 
-/* Ends running transfers as LOST (their done is called), closes all connections. NULL is allowed. Not from inside done. */
+/*
+ * Ends running transfers as LOST (their done is called), closes all connections. NULL is allowed.
+ * Not from inside done.
+ */
 void http_client_free(struct http_client *client);
 
 struct http_request {
@@ -41,7 +45,10 @@ struct http_request {
     double connect_timeout;  /* seconds, of which until the request can be sent */
 };
 
-/* Called on the loop when the transfer has ended. It may free the transfer, start nothing and free no client. */
+/*
+ * Called on the loop when the transfer has ended. It may free the transfer, start nothing and free
+ * no client.
+ */
 typedef void http_done_fn(struct http_transfer *transfer, void *data);
 
 /*
@@ -49,7 +56,8 @@ typedef void http_done_fn(struct http_transfer *transfer, void *data);
  * end it with http_transfer_free. NULL and err on failure, done is not called then; nor is it
  * before this returns.
  */
-struct http_transfer *http_client_start(struct http_client *client, const struct http_request *request, http_done_fn *done,
+struct http_transfer *http_client_start(struct http_client *client,
+                                        const struct http_request *request, http_done_fn *done,
                                         void *data, struct err *err);
 
 /* Cancels a running transfer (done is not called) and frees it. NULL is allowed. */
@@ -65,6 +73,7 @@ struct http_response {
 };
 
 /* 0 and the response, or -1 and err. Only after done. */
-int http_transfer_response(const struct http_transfer *transfer, struct http_response *response, struct err *err);
+int http_transfer_response(const struct http_transfer *transfer, struct http_response *response,
+                           struct err *err);
 
 #endif

@@ -98,7 +98,8 @@ static int undo(struct http_buffer *block, size_t size)
     return -1;
 }
 
-int http_field_add(struct http_buffer *block, const char *name, size_t name_size, const char *value, size_t value_size)
+int http_field_add(struct http_buffer *block, const char *name, size_t name_size, const char *value,
+                   size_t value_size)
 {
     size_t start = block->size;
     trim(&name, &name_size);
@@ -133,7 +134,8 @@ bool http_token_valid(const char *token, size_t size)
     static const char others[] = "!#$%&'*+-.^_`|~";
     for (size_t i = 0; i < size; i++) {
         char c = token[i];
-        bool alphanumeric = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        bool alphanumeric = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+            (c >= '0' && c <= '9');
         if (!alphanumeric && (c == '\0' || strchr(others, c) == NULL))
             return false;
     }

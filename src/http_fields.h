@@ -37,7 +37,8 @@ bool http_field_next(const char **at, const char *end, struct http_field *field)
  * Appends a field: the name in lower case, the value without blanks around it. A character that
  * could not stand in a block becomes a space. 0, or -1 when out of memory.
  */
-int http_field_add(struct http_buffer *block, const char *name, size_t name_size, const char *value, size_t value_size);
+int http_field_add(struct http_buffer *block, const char *name, size_t name_size, const char *value,
+                   size_t value_size);
 
 /* Appends to the value of the last field: an obsolete folded line. 0, or -1 when out of memory. */
 int http_field_continue(struct http_buffer *block, const char *value, size_t value_size);

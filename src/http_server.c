@@ -11,7 +11,8 @@
 enum {
     BACKLOG = 128,
     HEADER_MEMORY = 64 * 1024,  /* per connection: request line, fields, buffers */
-    DISCARD_FACTOR = 4          /* a body up to this many times the limit is read to its end, so that its sender sees the 413 */
+    /* a body up to this many times the limit is read to its end, so that its sender sees the 413 */
+    DISCARD_FACTOR = 4
 };
 
 struct http_server {
@@ -93,24 +94,28 @@ static void *on_target(void *data, const char *target, struct MHD_Connection *co
     return exchange;
 }
 
-static enum MHD_Result on_field(void *data, enum MHD_ValueKind kind, const char *name, const char *value)
+static enum MHD_Result on_field(void *data, enum MHD_ValueKind kind, const char *name,
+                                const char *value)
 {
     (void)kind;
     struct http_exchange *exchange = data;
     if (value == NULL)
         value = "";
-    return http_field_add(&exchange->fields, name, strlen(name), value, strlen(value)) < 0 ? MHD_NO : MHD_YES;
+    int added = http_field_add(&exchange->fields, name, strlen(name), value, strlen(value));
+    return added < 0 ? MHD_NO : MHD_YES;
 }
 
 static enum MHD_Result refuse(struct http_exchange *exchange)
 {
     static const char text[] = "request body too large\n";
     struct MHD_Response *response =
-        MHD_create_response_from_buffer_with_free_callback(sizeof(text) - 1, (void *)(uintptr_t)text, NULL);
+        MHD_create_response_from_buffer_with_free_callback(sizeof(text) - 1,
+                                                           (void *)(uintptr_t)text, NULL);
     if (response == NULL)
         return MHD_NO;
     MHD_add_response_header(response, "connection", "close");
-    enum MHD_Result result = MHD_queue_response(exchange->connection, MHD_HTTP_CONTENT_TOO_LARGE, response);
+    enum MHD_Result result = MHD_queue_response(exchange->connection, MHD_HTTP_CONTENT_TOO_LARGE,
+                                                response);
     MHD_destroy_response(response);
     return result;
 }
@@ -123,10 +128,12 @@ static enum MHD_Result begin(struct http_exchange *exchange, const char *method)
     if (http_buffer_add(&exchange->method, method, strlen(method)) < 0)
         return MHD_NO;
     int fields = MHD_get_connection_values(exchange->connection, MHD_HEADER_KIND, NULL, NULL);
-    if (MHD_get_connection_values(exchange->connection, MHD_HEADER_KIND, on_field, exchange) != fields)
+    if (MHD_get_connection_values(exchange->connection, MHD_HEADER_KIND, on_field,
+                                  exchange) != fields)
         return MHD_NO;
     const char *length =
-        MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+        MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND,
+                                    MHD_HTTP_HEADER_CONTENT_LENGTH);
     if (length != NULL && strtoull(length, NULL, 10) / DISCARD_FACTOR > server->max_body)
         return refuse(exchange);
     return MHD_YES;
@@ -148,9 +155,13 @@ static enum MHD_Result collect(struct http_exchange *exchange, const char *data,
     return MHD_YES;
 }
 
-/* Called at the header, for each piece of the body, at the end, and again after MHD_resume_connection. */
-static enum MHD_Result on_access(void *data, struct MHD_Connection *connection, const char *url, const char *method,
-                                 const char *version, const char *upload, size_t *upload_size, void **context)
+/*
+ * Called at the header, for each piece of the body, at the end, and again after
+ * MHD_resume_connection.
+ */
+static enum MHD_Result on_access(void *data, struct MHD_Connection *connection, const char *url,
+                                 const char *method, const char *version, const char *upload,
+                                 size_t *upload_size, void **context)
 {
     (void)url;
     (void)version;
@@ -238,7 +249,8 @@ static void handle_freed(uv_handle_t *handle)
 
 /* ---- listening ---- */
 
-static int parse_address(const struct http_server_options *options, struct sockaddr_storage *address, struct err *err)
+static int parse_address(const struct http_server_options *options,
+                         struct sockaddr_storage *address, struct err *err)
 {
     const char *host = strcmp(options->host, "localhost") == 0 ? "127.0.0.1" : options->host;
     memset(address, 0, sizeof(*address));
@@ -251,47 +263,58 @@ static int parse_address(const struct http_server_options *options, struct socka
 static int fail_listen(const struct http_server_options *options, int error, struct err *err)
 {
     const char *code = error == EADDRINUSE ? "IN_USE" : error == EACCES ? "DENIED" : "LISTEN";
-    return err_set(err, code, "http.server: %s port %u: %s", options->host, options->port, strerror(error));
+    return err_set(err, code, "http.server: %s port %u: %s", options->host, options->port,
+                   strerror(error));
 }
 
-/* A listening socket of our own, so that errors and port are known exactly. -1 and err on failure. */
-static int listen_on(const struct http_server_options *options, struct sockaddr_storage *address, uint16_t *port,
-                     struct err *err)
+/*
+ * A listening socket of our own, so that errors and port are known exactly. -1 and err on failure.
+ */
+static int listen_on(const struct http_server_options *options, struct sockaddr_storage *address,
+                     uint16_t *port, struct err *err)
 {
     int one = 1;
     struct sockaddr *name = (struct sockaddr *)address;
     socklen_t length = sizeof(*address);
     if (parse_address(options, address, err) < 0)
         return -1;
-    socklen_t size = name->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    bool six = name->sa_family == AF_INET6;
+    socklen_t size = six ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
     int fd = socket(name->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return fail_listen(options, errno, err);
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 || bind(fd, name, size) < 0 ||
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+        bind(fd, name, size) < 0 ||
         listen(fd, BACKLOG) < 0 || getsockname(fd, name, &length) < 0) {
         int error = errno;
         close(fd);
         return fail_listen(options, error, err);
     }
-    *port = ntohs(name->sa_family == AF_INET6 ? ((struct sockaddr_in6 *)address)->sin6_port
-                                              : ((struct sockaddr_in *)address)->sin_port);
+    *port = ntohs(six ? ((struct sockaddr_in6 *)address)->sin6_port
+                      : ((struct sockaddr_in *)address)->sin_port);
     return fd;
 }
 
 /* Takes the socket, also on failure. */
-static int start_daemon(struct http_server *server, const struct http_server_options *options, int fd, int family)
+static int start_daemon(struct http_server *server, const struct http_server_options *options,
+                        int fd, int family)
 {
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (family == AF_INET6 ? MHD_USE_IPv6 : 0);
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME;
+    if (family == AF_INET6)
+        flags |= MHD_USE_IPv6;
     server->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, on_access, server, MHD_OPTION_EXTERNAL_LOGGER, log_nothing, NULL, MHD_OPTION_LISTEN_SOCKET,
-        fd, MHD_OPTION_URI_LOG_CALLBACK, on_target, server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
-        MHD_OPTION_CONNECTION_LIMIT, options->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, options->idle_timeout,
+        flags, 0, NULL, NULL, on_access, server, MHD_OPTION_EXTERNAL_LOGGER, log_nothing, NULL,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_target, server,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
+        MHD_OPTION_CONNECTION_LIMIT, options->max_connections,
+        MHD_OPTION_CONNECTION_TIMEOUT, options->idle_timeout,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY, MHD_OPTION_END);
     if (server->daemon == NULL) {
         close(fd);
         return -1;
     }
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon,
+                                                           MHD_DAEMON_INFO_EPOLL_FD);
     uv_poll_t *poll = calloc(1, sizeof(*poll));
     if (info == NULL || poll == NULL || uv_poll_init(server->loop, poll, info->epoll_fd) < 0) {
         free(poll);
@@ -302,8 +325,8 @@ static int start_daemon(struct http_server *server, const struct http_server_opt
     return uv_poll_start(server->poll, UV_READABLE, on_poll) < 0 ? -1 : 0;
 }
 
-struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_options *options, http_request_fn *on_request,
-                                    void *data, struct err *err)
+struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_options *options,
+                                    http_request_fn *on_request, void *data, struct err *err)
 {
     struct sockaddr_storage address;
     uint16_t port = 0;
@@ -424,7 +447,8 @@ int http_exchange_respond(struct http_exchange *exchange, const struct http_answ
 {
     int status = -1;
     exchange->status = answer->status;
-    exchange->response = MHD_create_response_from_buffer(answer->body_size, (void *)(uintptr_t)answer->body,
+    exchange->response = MHD_create_response_from_buffer(answer->body_size,
+                                                         (void *)(uintptr_t)answer->body,
                                                          MHD_RESPMEM_MUST_COPY);
     if (exchange->response == NULL) {
         exchange->dropped = true;

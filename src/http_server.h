@@ -23,14 +23,23 @@ struct http_server_options {
     unsigned idle_timeout;     /* seconds until a silent connection is closed; 0: never */
 };
 
-/* Called on the loop when a request waits to be taken. It may take, answer nothing and free no server. */
+/*
+ * Called on the loop when a request waits to be taken. It may take, answer nothing and free no
+ * server.
+ */
 typedef void http_request_fn(void *data);
 
-/* Listens. NULL and err on failure: code ADDRESS (not one), IN_USE, DENIED, LISTEN. Free with http_server_free. */
-struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_options *options, http_request_fn *on_request,
-                                    void *data, struct err *err);
+/*
+ * Listens. NULL and err on failure: code ADDRESS (not one), IN_USE, DENIED, LISTEN. Free with
+ * http_server_free.
+ */
+struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_options *options,
+                                    http_request_fn *on_request, void *data, struct err *err);
 
-/* Closes all connections, answered or not. Exchanges that are held stay valid, but reach nobody. NULL is allowed. */
+/*
+ * Closes all connections, answered or not. Exchanges that are held stay valid, but reach nobody.
+ * NULL is allowed.
+ */
 void http_server_free(struct http_server *server);
 
 uint16_t http_server_port(const struct http_server *server);
@@ -55,13 +64,17 @@ void http_exchange_received(const struct http_exchange *exchange, struct http_re
 
 struct http_answer {
     unsigned status;           /* 200..599 */
-    const char *fields;        /* header block, checked by the caller; the length and the date are the server's own */
+    /* header block, checked by the caller; the length and the date are the server's own */
+    const char *fields;
     size_t fields_size;
     const char *body;
     size_t body_size;
 };
 
-/* Answers; everything is copied. The exchange is gone afterwards, also on failure (-1: out of memory, the connection closes). */
+/*
+ * Answers; everything is copied. The exchange is gone afterwards, also on failure (-1: out of
+ * memory, the connection closes).
+ */
 int http_exchange_respond(struct http_exchange *exchange, const struct http_answer *answer);
 
 /* Closes the connection without an answer. NULL is allowed. The exchange is gone afterwards. */

@@ -24,7 +24,8 @@ static size_t on_header(char *data, size_t unit, size_t count, void *context)
 {
     struct http_transfer *transfer = context;
     size_t size = unit * count;
-    if (size >= 5 && memcmp(data, "HTTP/", 5) == 0) { /* the next response: what came before was 1xx */
+    /* the next response: what came before was 1xx */
+    if (size >= 5 && memcmp(data, "HTTP/", 5) == 0) {
         transfer->fields.size = 0;
         transfer->header_ended = false;
         return size;
@@ -67,7 +68,8 @@ static size_t read_body(char *data, size_t unit, size_t count, void *context)
 static int seek_body(void *context, curl_off_t offset, int origin)
 {
     struct http_transfer *transfer = context;
-    if (!transfer->idempotent || origin != SEEK_SET || offset < 0 || (size_t)offset > transfer->request_body.size)
+    if (!transfer->idempotent || origin != SEEK_SET || offset < 0 ||
+        (size_t)offset > transfer->request_body.size)
         return CURL_SEEKFUNC_FAIL;
     transfer->request_at = (size_t)offset;
     return CURL_SEEKFUNC_OK;
@@ -77,16 +79,19 @@ static int seek_body(void *context, curl_off_t offset, int origin)
 
 static bool is_loopback(const char *host)
 {
-    return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "[::1]") == 0;
+    return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
+        strcmp(host, "[::1]") == 0;
 }
 
 /* Parses the URL: fills the name for messages, tells whether a proxy makes sense. */
-static int read_url(struct http_transfer *transfer, const struct http_request *request, bool *loopback, struct err *err)
+static int read_url(struct http_transfer *transfer, const struct http_request *request,
+                    bool *loopback, struct err *err)
 {
     char *scheme = NULL, *host = NULL, *port = NULL, *path = NULL;
     CURLU *url = curl_url();
     int status = -1;
-    CURLUcode code = url == NULL ? CURLUE_OUT_OF_MEMORY : curl_url_set(url, CURLUPART_URL, request->url, 0);
+    CURLUcode code = url == NULL ? CURLUE_OUT_OF_MEMORY
+        : curl_url_set(url, CURLUPART_URL, request->url, 0);
     if (code == CURLUE_OK)
         code = curl_url_get(url, CURLUPART_SCHEME, &scheme, 0);
     if (code == CURLUE_OK)
@@ -102,8 +107,8 @@ static int read_url(struct http_transfer *transfer, const struct http_request *r
         goto done;
     }
     curl_url_get(url, CURLUPART_PORT, &port, 0); /* none is no error */
-    snprintf(transfer->name, sizeof(transfer->name), "%s %s://%s%s%s%s", request->method, scheme, host,
-             port != NULL ? ":" : "", port != NULL ? port : "", path);
+    snprintf(transfer->name, sizeof(transfer->name), "%s %s://%s%s%s%s", request->method, scheme,
+             host, port != NULL ? ":" : "", port != NULL ? port : "", path);
     *loopback = is_loopback(host);
     status = 0;
 done:
@@ -131,16 +136,20 @@ static int set_headers(struct http_transfer *transfer, const struct http_request
     struct http_field field;
     struct http_buffer line = {0};
     int status = -1;
-    if (add_header(transfer, "Expect:") < 0) /* none: it costs a round trip, or a second where it is not understood */
+    /* none: it costs a round trip, or a second where it is not understood */
+    if (add_header(transfer, "Expect:") < 0)
         goto done;
     while (at != NULL && http_field_next(&at, end, &field)) {
         line.size = 0;
-        bool empty = field.value_size == 0; /* "name;" is curl's way to send one without a value */
-        if (http_buffer_add(&line, field.name, field.name_size) < 0 || http_buffer_add(&line, empty ? ";" : ": ", empty ? 1 : 2) < 0 ||
-            http_buffer_add(&line, field.value, field.value_size) < 0 || add_header(transfer, line.data) < 0)
+        const char *separator = field.value_size > 0 ? ": " : ";"; /* curl: an empty value */
+        if (http_buffer_add(&line, field.name, field.name_size) < 0 ||
+            http_buffer_add(&line, separator, strlen(separator)) < 0 ||
+            http_buffer_add(&line, field.value, field.value_size) < 0 ||
+            add_header(transfer, line.data) < 0)
             goto done;
     }
-    status = curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, transfer->headers) == CURLE_OK ? 0 : -1;
+    if (curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, transfer->headers) == CURLE_OK)
+        status = 0;
 done:
     http_buffer_clear(&line);
     return status;
@@ -155,7 +164,8 @@ static bool in_list(const char *method, const char *const list[])
 
 static int set_method(struct http_transfer *transfer, const struct http_request *request)
 {
-    static const char *const idempotent[] = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", NULL};
+    static const char *const idempotent[] = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE",
+                                             NULL};
     static const char *const with_body[] = {"POST", "PUT", "PATCH", NULL};
     CURL *easy = transfer->easy;
     CURLcode bad = CURLE_OK;
@@ -170,8 +180,9 @@ static int set_method(struct http_transfer *transfer, const struct http_request 
     } else if (strcmp(request->method, "HEAD") == 0) {
         bad |= curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     }
-    /* without a body there is nothing to refuse rewinding: only a new connection is never retried */
-    bad |= curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, !transfer->idempotent && request->body_size == 0 ? 1L : 0L);
+    /* without a body seek_body is not asked: then only a new connection is never retried */
+    bool fresh = !transfer->idempotent && request->body_size == 0;
+    bad |= curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, fresh ? 1L : 0L);
     bad |= curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
     return bad == CURLE_OK ? 0 : -1;
 }
@@ -190,6 +201,8 @@ static int set_options(struct http_transfer *transfer, const struct http_client_
     CURL *easy = transfer->easy;
     CURLcode bad = CURLE_OK;
     long connect_limit = limit(request->connect_timeout);
+    if (connect_limit == 0)
+        connect_limit = 1000000000L; /* curl's default would be 300 s */
     bad |= curl_easy_setopt(easy, CURLOPT_URL, request->url);
     bad |= curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
     bad |= curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->detail);
@@ -199,10 +212,11 @@ static int set_options(struct http_transfer *transfer, const struct http_client_
     bad |= curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     bad |= curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     bad |= curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    bad |= curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* else ending a transfer waits for getaddrinfo's thread */
+    /* else ending a transfer waits for getaddrinfo's thread */
+    bad |= curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     bad |= curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     bad |= curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, limit(request->timeout));
-    bad |= curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_limit > 0 ? connect_limit : 1000000000L);
+    bad |= curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_limit);
     bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
     if (options->ca_file != NULL)
@@ -231,7 +245,8 @@ int transfer_prepare(struct http_transfer *transfer, const struct http_client_op
     if (request->body != NULL &&
         http_buffer_add(&transfer->request_body, request->body, request->body_size) < 0)
         goto memory;
-    if (set_options(transfer, options, request, loopback) < 0 || set_method(transfer, request) < 0 ||
+    if (set_options(transfer, options, request, loopback) < 0 ||
+        set_method(transfer, request) < 0 ||
         set_headers(transfer, request) < 0)
         goto memory;
     return 0;
@@ -245,7 +260,8 @@ memory:
 static int fail_unsent(struct http_transfer *transfer, CURLcode result)
 {
     struct err *err = &transfer->err;
-    const char *detail = transfer->detail[0] != '\0' ? transfer->detail : curl_easy_strerror(result);
+    const char *detail = transfer->detail[0] != '\0' ? transfer->detail
+        : curl_easy_strerror(result);
     switch (result) {
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
@@ -278,7 +294,8 @@ static int fail_sent(struct http_transfer *transfer, CURLcode result)
 {
     struct err *err = &transfer->err;
     if (transfer->too_large)
-        return err_set(err, "TOO_LARGE", "%s: the response is larger than %zu bytes", transfer->name,
+        return err_set(err, "TOO_LARGE", "%s: the response is larger than %zu bytes",
+                       transfer->name,
                        transfer->max_response);
     switch (result) {
     case CURLE_OPERATION_TIMEDOUT:
@@ -302,7 +319,8 @@ void transfer_judge(struct http_transfer *transfer, CURLcode result)
 {
     if (result == CURLE_OK && transfer->header_ended)
         return;
-    if (result == CURLE_OK) /* curl is content with a connection that closes in the middle of the header */
+    /* curl is content with a connection that closes in the middle of the header */
+    if (result == CURLE_OK)
         result = CURLE_RECV_ERROR;
     long sent = 0; /* bytes of requests that left */
     curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);
@@ -312,7 +330,8 @@ void transfer_judge(struct http_transfer *transfer, CURLcode result)
         fail_sent(transfer, result);
 }
 
-int http_transfer_response(const struct http_transfer *transfer, struct http_response *response, struct err *err)
+int http_transfer_response(const struct http_transfer *transfer, struct http_response *response,
+                           struct err *err)
 {
     if (transfer->err.code[0] != '\0') {
         *err = transfer->err;

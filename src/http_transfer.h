@@ -26,11 +26,15 @@ struct http_transfer {
     struct err err;              /* code is "" when a response came */
     http_done_fn *done;
     void *data;
-    char name[TRANSFER_NAME];    /* "GET https://host/path", without query and credentials: for messages */
+    /* "GET https://host/path", without query and credentials: for messages */
+    char name[TRANSFER_NAME];
     char detail[CURL_ERROR_SIZE];
 };
 
-/* Fills transfer->easy and what it refers to. 0, or -1 and err. What was acquired is http_transfer_free's. */
+/*
+ * Fills transfer->easy and what it refers to. 0, or -1 and err. What was acquired is
+ * http_transfer_free's.
+ */
 int transfer_prepare(struct http_transfer *transfer, const struct http_client_options *options,
                      const struct http_request *request, struct err *err);
 

@@ -1,4 +1,4 @@
-/* rouse.core.http: the bindings of the HTTP client and server. lua/rouse/http.lua makes them pleasant. */
+/* rouse.core.http: the bindings of the HTTP client and server, for lua/rouse/http.lua. */
 #include <string.h>
 #include <strings.h>
 
@@ -33,11 +33,12 @@ static const char *check_field(lua_State *L, size_t *size)
     return name;
 }
 
-/* Pushes the option `headers` of the table at `options` as a header block. Quadratic, for a dozen fields. */
+/* Pushes `headers` of the options as a header block. Quadratic, for a dozen fields. */
 static const char *push_block(lua_State *L, int options, size_t *size)
 {
     lua_pushliteral(L, ""); /* L: block */
-    if (lua_istable(L, options) && lua_getfield(L, options, "headers") != LUA_TNIL) { /* L: block headers */
+    if (lua_istable(L, options) && lua_getfield(L, options, "headers") != LUA_TNIL) {
+        /* L: block headers */
         if (!lua_istable(L, -1))
             luaL_error(L, "option 'headers': table expected, got %s", luaL_typename(L, -1));
         lua_pushnil(L);
@@ -137,7 +138,8 @@ static struct client_box *check_client(lua_State *L)
 
 static int l_request(lua_State *L)
 {
-    static const char *const keys[] = {"method",  "url",  "headers", "body", "timeout", "connect_timeout", NULL};
+    static const char *const keys[] = {"method",  "url",  "headers", "body", "timeout",
+                                       "connect_timeout", NULL};
     struct client_box *box = check_client(L);
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 2);
@@ -273,7 +275,8 @@ static void accept_release(struct op *op)
 }
 
 static const struct op_type accept_type = {
-    .name = "http.accept", .push = push_request, .cancel = accept_cancel, .release = accept_release};
+    .name = "http.accept", .push = push_request, .cancel = accept_cancel,
+        .release = accept_release};
 
 static struct server_box *check_server(lua_State *L)
 {
@@ -326,7 +329,8 @@ static int l_server_close(lua_State *L)
 
 static int l_server(lua_State *L)
 {
-    static const char *const keys[] = {"host", "port", "max_body", "max_connections", "idle_timeout", NULL};
+    static const char *const keys[] = {"host", "port", "max_body", "max_connections",
+                                       "idle_timeout", NULL};
     opt_keys(L, 1, "http.server", keys);
     lua_settop(L, 1);
     lua_Integer port = opt_integer(L, 1, "port", 0);
@@ -406,10 +410,12 @@ static int l_request_close(lua_State *L)
 
 int http_open(lua_State *L)
 {
-    static const luaL_Reg client_methods[] = {{"request", l_request}, {"close", l_client_close}, {NULL, NULL}};
+    static const luaL_Reg client_methods[] = {{"request", l_request}, {"close", l_client_close},
+                                              {NULL, NULL}};
     static const luaL_Reg server_methods[] = {
         {"accept", l_accept}, {"port", l_port}, {"close", l_server_close}, {NULL, NULL}};
-    static const luaL_Reg request_methods[] = {{"respond", l_respond}, {"drop", l_drop}, {NULL, NULL}};
+    static const luaL_Reg request_methods[] = {{"respond", l_respond}, {"drop", l_drop},
+                                               {NULL, NULL}};
     static const luaL_Reg functions[] = {{"client", l_client}, {"server", l_server}, {NULL, NULL}};
     box_type(L, CLIENT, client_methods, l_client_close);
     box_type(L, SERVER, server_methods, l_server_close);
