@@ -98,8 +98,6 @@ describe("observer", function()
 
   it("wakes for a backlog that was there before it started", function()
     with_observer({ before = function(w) w:produce("payments", 0, 2) w:produce("payments", 3, 2) end }, function(w)
-      local seen = {}
-      for _, submit in ipairs(w:submits(1)) do seen[#seen + 1] = submit.indices end
       w:wait("both partitions", function()
         local text = {}
         for _, submit in ipairs(w:submits(1)) do text[#text + 1] = submit.indices end
