@@ -38,10 +38,19 @@ function Observer:report_target(id, ok, message, code)
   self.reports[id](ok ~= nil, message, code)
 end
 
+-- Single connections come and go; these say that nothing is reached.
+local DOWN = { _ALL_BROKERS_DOWN = true, _AUTHENTICATION = true, _SSL = true, _RESOLVE = true }
+
 --- A handle-wide Kafka error: reported once per change; whatever comes back is evaluated anew.
 function Observer:fault(event)
-  self.kafka_report(false, event.message, event.code)
-  self.down = true
+  if DOWN[event.code] then
+    self.kafka_report(false, event.message, event.code)
+    self.down = true
+    self.trouble:set()
+  else
+    log.debug("Kafka: " .. tostring(event.message), { code = event.code, topic = event.topic,
+      partition = event.partition })
+  end
 end
 
 local function stamp(event)
@@ -102,7 +111,12 @@ end
 
 function Observer:watch_topics()
   while true do
-    task.sleep(self.down and 2 or REFRESH)
+    if self.down then
+      task.sleep(2)
+    else
+      self.trouble:wait(REFRESH)
+    end
+    self.trouble:clear()
     local metadata, message, code = self.admin:metadata { timeout = 10 }
     self.kafka_report(metadata ~= nil, message, code)
     if metadata then
@@ -270,7 +284,7 @@ function observer.run(options)
   end
   local self = setmetatable({
     script = script, settings = settings, routes = routes, inbox = task.queue(), missing = {}, counts = {},
-    route_index = {}, reports = {}, kafka_report = startup.reporter("Kafka"),
+    route_index = {}, reports = {}, trouble = task.event(), kafka_report = startup.reporter("Kafka"),
   }, Observer)
   self.targets = targets.new(script.observe or {}, settings, http.client { ca_file = settings.ca_file }, options.env)
   return self:serve(options.signals)

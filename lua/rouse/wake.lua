@@ -155,7 +155,7 @@ function Engine:on_rung(event)
       elseif part.start == event.offset or part.start == nil then
         facts.refuse(part)
       end
-      unit.dirty = true
+      unit.dirty, unit.rang = true, true
     end
   end
 end
@@ -326,7 +326,7 @@ function Engine:mark(unit)
     if unit.mode == "claims" then
       part.work, part.covered = unit.owing ~= nil and not part.foreign, false
     else
-      part.work = facts.has_work(part) and not (part.ignored and part.proof < part.ignored)
+      part.work = not part.error and facts.has_work(part) and not (part.ignored and part.proof < part.ignored)
     end
     if part.work and not part.covered and spare > 0 then
       spare, part.covered = spare - 1, true -- group instances are counted, not mapped

@@ -152,11 +152,17 @@ function submit.decide(engine, unit, open)
     unit.dirty = true
     return engine:hold(unit, open, "stale", { reason = "the run list is too old" })
   end
+  local wait_left = (unit.wait_until or 0) - engine.clock
+  if wait_left > 0 and not unit.rang then
+    return engine:hold(unit, open, "wait", unit.decision.fields, wait_left)
+  end
+  unit.rang, unit.wait_until = nil, nil
   local verdict, message = engine.decide(view(engine, unit, attempt), { now = engine.now })
   local kind = type(verdict) == "table" and verdict.kind
   if kind == "wake" then
     return submit.start(engine, unit, open, eligible, verdict)
   elseif kind == "wait" then
+    unit.wait_until = engine.clock + (verdict.seconds or 60)
     return engine:hold(unit, open, "wait", { reason = verdict.reason, seconds = verdict.seconds },
       verdict.seconds or 60)
   elseif kind == "ignore" then
@@ -282,8 +288,10 @@ function submit.start(engine, unit, open, eligible, verdict)
   for _, part in ipairs(open) do
     part.submitting = true
   end
+  local env = environment(unit, { asked and asked.env or {}, verdict.env or {} }, assign, entries)
+  unit.pending.env = env
   engine:effect { kind = "submit", unit = unit.id, target = unit.target, job = unit.job, name = name, indices = indices,
-    env = environment(unit, { asked and asked.env or {}, verdict.env or {} }, assign, entries) }
+    env = env }
 end
 
 -- ---- the answer ----
@@ -297,9 +305,12 @@ local function end_submit(unit)
   return pending
 end
 
---- The run exists: it joins the list and covers from now on.
-local function join_list(engine, unit, run)
+--- The run exists: it joins the list and covers from now on. What an answer leaves out is what was asked for.
+local function join_list(engine, unit, run, pending)
   local target = engine.targets[unit.target]
+  run.job = run.job or unit.job
+  run.env = run.env and next(run.env) and run.env or pending.env
+  run.indices = run.indices and #run.indices > 0 and run.indices or pending.indices
   run.accepted, run.accepted_at = engine.clock, engine.now
   if not target.listed[run.name] then
     target.runs[#target.runs + 1] = run
@@ -335,7 +346,7 @@ end
 function submit.answered(engine, unit, event)
   if event.run then
     local pending = end_submit(unit)
-    join_list(engine, unit, event.run)
+    join_list(engine, unit, event.run, pending)
     unit.submit_failures, unit.not_before, unit.last_wake = 0, nil, engine.now
     for _, entry in ipairs(pending.entries) do
       unit.index[entry.topic][entry.partition].tried = { attempt = entry.attempt, name = pending.name,
@@ -361,8 +372,7 @@ end
 --- Whether a run of a doubtful submit exists: if so it joins the list as read, if not the same number is tried again.
 function submit.asked(engine, unit, event)
   if event.run then
-    end_submit(unit)
-    join_list(engine, unit, event.run)
+    join_list(engine, unit, event.run, end_submit(unit))
     -- It was created after our listing, so after every record that rode on ours.
     settle_claims(engine, unit, true)
     unit.dirty = true
