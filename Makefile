@@ -88,7 +88,7 @@ $(BUILD)/spec/%: spec/c/%.c $(BUILD)/librouse.a | need-test
 
 lint: need-test
 	@luacheck -q lua scripts spec bench resources
-	@shellcheck run.sh resources/*.sh .ci/run spec/kafka/run spec/kafka/with-broker spec/kafka/broker.sh bench/run spec/image/run
+	@shellcheck run.sh resources/*.sh .ci/run spec/kafka/run spec/kafka/with-broker spec/kafka/broker.sh bench/run spec/image/run spec/stub/ibmcloud
 
 test: need-test all $(UNITS) $(if $(SAN),,lint)
 	@for unit in $(UNITS); do $$unit || { echo "failed: $$unit"; exit 1; }; done

@@ -117,29 +117,32 @@ if [ -n "$apt" ] && command -v flock >/dev/null; then
   [ -n "$missing" ] || done_already "$@"
 fi
 
+# Root, or sudo; without a terminal nobody can answer its question about a password.
+root='' can=
+if [ -n "$apt" ]; then
+  if [ "$(id -u)" = 0 ]; then
+    can=yes
+  elif command -v sudo >/dev/null; then
+    if [ -t 0 ]; then root=sudo; else root="sudo -n"; fi
+    if [ -t 0 ] || sudo -n true 2>/dev/null; then can=yes; fi
+  fi
+fi
+
 {
-  if [ -n "$apt" ]; then
+  if [ -n "$can" ]; then
     echo "make deps GROUPS=\"$*\": installing the Debian packages that are missing"
+  elif [ -n "$apt" ]; then
+    echo "make deps GROUPS=\"$*\": neither root nor sudo; please install what is missing"
   else
-    echo "make deps GROUPS=\"$*\": no apt here; please install (the names are Debian's)"
+    echo "make deps GROUPS=\"$*\": no apt; please install what is missing (the names are Debian's)"
   fi
   for package in $missing; do
     echo "$wanted" | awk -F'|' -v p="$package" '$1 == p && !n++ { printf "  %-24s %s\n", $1, $3 }'
   done
+  # shellcheck disable=SC2086 # a word per package
+  [ -n "$can" ] || [ -z "$apt" ] || echo "  apt-get install" $missing
 } >&2
-[ -n "$apt" ] || exit 1
-
-root=
-if [ "$(id -u)" != 0 ]; then
-  if command -v sudo >/dev/null; then
-    # Without a terminal nobody can answer a question about a password.
-    if [ -t 0 ]; then root=sudo; else root="sudo -n"; fi
-  else
-    echo "deps: neither root nor sudo here; as root:" >&2
-    echo "  apt-get install $(echo "$missing" | tr '\n' ' ')" >&2
-    exit 1
-  fi
-fi
+[ -n "$can" ] || exit 1
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
