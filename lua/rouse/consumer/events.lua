@@ -165,9 +165,10 @@ end
 -- for something gets on in no turn, and holds up nobody.
 function methods:let_handlers_work()
   local until_then = self.task.monotonic() + PATIENCE
-  local queued, progress = self:backlog()
+  local _, progress = self:backlog()
+  local queued, before
   repeat
-    local before = progress
+    before = progress
     self.task.sleep(0)
     queued, progress = self:backlog()
   until queued <= BACKLOG or progress == before or self.task.monotonic() > until_then
