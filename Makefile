@@ -62,14 +62,14 @@ $(BUILD)/librouse.a: $(OBJECTS)
 
 $(BUILD)/librouse.so.0: $(OBJECTS)
 	$(call say,LD $@)
-	$(Q)$(CC) -shared -Wl,-soname,librouse.so.0 -Wl,--version-script=resources/librouse.map $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(Q)$(CC) -shared -Wl,-soname,librouse.so.0 -Wl,-z,nodelete -Wl,--version-script=resources/librouse.map $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(BUILD)/librouse.so: $(BUILD)/librouse.so.0
 	$(Q)ln -sf librouse.so.0 $@
 
 $(BUILD)/rouse.so: $(OBJECTS)
 	$(call say,LD $@)
-	$(Q)$(CC) -shared -Wl,--version-script=resources/librouse.map $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(filter-out -llua5.4,$(PKG_LIBS))
+	$(Q)$(CC) -shared -Wl,-z,nodelete -Wl,--version-script=resources/librouse.map $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(filter-out -llua5.4,$(PKG_LIBS))
 
 $(BUILD)/rouse: $(BUILD)/main.o $(OBJECTS)
 	$(call say,LD $@)

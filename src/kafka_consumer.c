@@ -277,6 +277,8 @@ static void release(struct kafka_client *client)
         free(consumer->topics[i]);
     free(consumer->topics);
     free(consumer->buffer);
+    free(consumer->username);
+    free(consumer->password);
     free(client);
 }
 
