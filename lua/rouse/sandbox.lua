@@ -31,7 +31,7 @@ local REFUSED <const> = {
 ---Rouse's modules that scripts may require.
 sandbox.MODULES = { "rouse.arrayspec", "rouse.backoff", "rouse.config.kafkadata",
   "rouse.config.routes", "rouse.http", "rouse.json", "rouse.kafka", "rouse.log", "rouse.options",
-  "rouse.sim", "rouse.task", "rouse.verdict", "rouse.yaml" }
+  "rouse.task", "rouse.verdict", "rouse.yaml" }
 
 local function refuse(name, short, level)
   error(("%s is not available in scripts: %s"):format(name, REFUSED[short]), level + 1)

@@ -81,6 +81,9 @@ end
 ---@param record rouse.produce|rouse.produce[] One record, or an array of them.
 ---@return {partition: integer, offset: integer}[] places In the order given; raises if one is not delivered.
 function methods:produce(record)
+  if type(record) ~= "table" then
+    error(("mock.kafka:produce: expected a record or an array of records, got a %s"):format(type(record)), 2)
+  end
   if not self.producer then
     self.producer = assert(kafka.producer { properties = self:properties { ["linger.ms"] = 0 } })
   end
