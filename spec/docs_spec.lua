@@ -305,7 +305,7 @@ end)
 
 local manual = MANUAL:gsub("\\%-", "-"):gsub("\\f[BIRP]", "")
 
--- Environment variables that the library and the host read. Not those that the mock Code Engine and the targets make for runs.
+-- Environment variables that the library and the host read. Not those that runs are given.
 local PREFIXES = { "MESSAGEHUB_", "ROUSE_", "CE_", "IAM_", "IBMCLOUD_", "OBSERVER_", "JOB_", "SSL_", "KAFKA_TOPIC",
   "CONSUMER_GROUP", "IDLE_TIMEOUT" }
 

@@ -43,31 +43,6 @@ local core = require "rouse.core.kafka"
 ---@field partition? integer
 ---@field offset? integer
 
----@class rouse.consumer : userdata
----Joins the group for topics, or patterns beginning with ^. {} leaves it.
----@field subscribe fun(self, topics: string[]): true?, string?, string?
----Consumes exactly these; without an offset from the commit.
----@field assign fun(self, list: rouse.list): true?, string?, string?
----@field incremental_assign fun(self, list: rouse.list): true?, string?, string?
----What was read of them and not yet polled is dropped.
----@field incremental_unassign fun(self, list: rouse.list): true?, string?, string?
----@field assignment fun(self): rouse.list?, string?, string?
----The flag outlives a new assignment. Up to one event may still come.
----@field pause fun(self, list: rouse.list): true?, string?, string?
----@field resume fun(self, list: rouse.list): true?, string?, string?
----@field seek fun(self, list: rouse.list): true?, string?, string?
----One task at a time. Poll always, also while partitions are paused: rebalances and errors come this way.
----@field poll fun(self, options?: {max?: integer, max_bytes?: integer, timeout?: number}): rouse.event?, string?, string?
----Offsets that the next commit() takes; offset = next to consume.
----@field store fun(self, list: rouse.list): true?, string?, string?
----Without a list what was stored; {} when there was nothing.
----@field commit fun(self, list?: rouse.list, options?: rouse.wait): rouse.list?, string?, string?
----@field committed fun(self, list: rouse.list, options?: rouse.wait): rouse.list?, string?, string?
----Next to be polled; also past what holds no record.
----@field position fun(self, list: rouse.list): rouse.list?, string?, string?
----Leaves the group. Without it the collector does, in the background.
----@field close fun(self, options?: rouse.wait): true?, string?, string?
-
 ---@class rouse.produce
 ---@field topic string
 ---@field partition? integer
@@ -76,16 +51,6 @@ local core = require "rouse.core.kafka"
 ---@field headers? rouse.header[]
 ---@field timestamp? number
 ---@field timeout? number Of the wait; the record may still be delivered after it.
-
----@class rouse.producer : userdata
----Waits for the delivery.
----@field produce fun(self, record: rouse.produce): {partition: integer, offset: integer}?, string?, string?
----Only queues; "_QUEUE_FULL" when there is no room.
----@field send fun(self, record: rouse.produce): true?, string?, string?
----Until nothing is outstanding; fails if something sent was not delivered.
----@field flush fun(self, options?: rouse.wait): true?, string?, string?
----@field outstanding fun(self): integer
----@field close fun(self, options?: rouse.wait): true?, string?, string? Delivers what is queued first.
 
 ---@class rouse.metadata
 ---@field brokers {id: integer, host: string, port: integer}[]
@@ -105,20 +70,6 @@ local core = require "rouse.core.kafka"
 ---@field state string As the broker says: "Stable", "Empty", ...
 ---@field members {id: string, client: string, host: string, partitions: rouse.list}[]
 ---@field error? string
-
----@class rouse.admin : userdata
----Never creates a topic.
----@field metadata fun(self, options?: {topics?: string[], timeout?: number}): rouse.metadata?, string?, string?
----In the order asked, an offset or an error each; by the property isolation.level.
----@field offsets fun(self, options: rouse.offsets): rouse.list?, string?, string?
----In the cluster's order.
----@field group_offsets fun(self, options: rouse.groupoffsets): rouse.list?, string?, string?
----For groups without members.
----@field alter_group_offsets fun(self, options: rouse.groupoffsets): rouse.list?, string?, string?
----Not against the mock cluster.
----@field describe_groups fun(self, options: {groups: string[], timeout?: number}): table<string, rouse.group>?, string?, string?
----@field poll fun(self, options?: rouse.wait): rouse.event?, string?, string? The handle's errors.
----@field close fun(self, options?: rouse.wait): true?, string?, string?
 
 ---@class rouse.kafka
 local kafka = {}
@@ -152,7 +103,7 @@ end
 
 ---Starts librdkafka's mock cluster; rouse.mock.kafka makes it more comfortable.
 ---@param options? {brokers?: integer, topics?: {name: string, partitions?: integer}[], properties?: table}
----@return userdata|nil mock
+---@return rouse.kafka.mock|nil mock
 ---@return string? message
 ---@return string? code
 function kafka.mock(options)
