@@ -424,7 +424,7 @@ describe("wake", function()
     w:start { payments = 1 }
     assert.equal(50, w.armed["payments/0"])
     w.engine.by_id["audit/audit"].parts[1].want = 20
-    w.engine.touched[w.engine:door("payments", 0)] = true
+    w.engine.touched[require("rouse.wake.doors").of(w.engine, "payments", 0)] = true
     w:send { kind = "timer" }
     assert.equal(20, w.armed["payments/0"])
   end)

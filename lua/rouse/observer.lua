@@ -19,6 +19,7 @@ local task = require "rouse.task"
 local topics = require "rouse.observer.topics"
 local verdicts = require "rouse.verdict"
 local wake = require "rouse.wake"
+local watch = require "rouse.wake.watch"
 
 local observer = {}
 
@@ -26,6 +27,17 @@ local Observer = { __name = "rouse.observer" }
 Observer.__index = Observer
 
 local REFRESH = 60 -- seconds between looks at the cluster's topics and partitions
+local QUOTA = 100 -- job runs that a Code Engine project keeps, finished ones included (limits of the service)
+
+--- How often offsets of quiet groups are renewed: the script's choice.
+local function renewal(choice)
+  if choice == false then
+    return nil
+  elseif type(choice) == "number" then
+    return { first = choice, every = choice }
+  end
+  return watch.RENEW
+end
 
 --- Puts an event into the engine's queue.
 function Observer:emit(event)
@@ -212,7 +224,10 @@ function Observer:prepare()
   for name, definition in pairs(definitions) do
     jobs[name] = definition.env
   end
-  self.engine = wake.new { units = units, jobs = jobs, decide = decider(self.script.decide or packaged_rule()) }
+  self.engine = wake.new {
+    units = units, jobs = jobs, decide = decider(self.script.decide or packaged_rule()),
+    quota = { codeengine = QUOTA }, renew = renewal(self.script.observe.renew_offsets),
+  }
   local ok
   ok, message = self:open_claims(units)
   if not ok then

@@ -30,8 +30,8 @@ local OBSERVE <const> = {
   { name = "routes", type = "table", doc = "default: kafkadata, read at start" },
   { name = "kafka", type = "table", doc = "librdkafka properties" },
   routes.TARGET,
-  { name = "renew_offsets", type = "boolean", default = true,
-    doc = "commit the offsets of quiet groups again before they expire" },
+  { name = "renew_offsets", type = "boolean|number", default = true,
+    doc = "commit the offsets of quiet groups again before they expire; a number: every so many seconds" },
 }
 
 local function check_topics(value)

@@ -7,18 +7,20 @@
 --- in that order because a submit is a compare-and-swap on the run list (list, then offsets, then submit).
 local attempts = require "rouse.wake.attempts"
 local backoff = require "rouse.backoff"
-local claims = require "rouse.wake.claims"
+local claiming = require "rouse.wake.claiming"
 local coverage = require "rouse.wake.coverage"
+local decide = require "rouse.wake.decide"
+local doors = require "rouse.wake.doors"
 local facts = require "rouse.wake.facts"
 local naming = require "rouse.wake.naming"
+local runs = require "rouse.wake.runs"
 local submit = require "rouse.wake.submit"
+local watch = require "rouse.wake.watch"
 
 local wake = {}
 
 wake.ACTIVE = 5 -- seconds between evaluations while a run is active
 wake.IDLE = 60 -- seconds between readings of an idle group's commits
-wake.FRESH = 120 -- no submit rests on facts older than this, its own time-out included
-wake.SUBMIT_TIMEOUT = 30
 
 ---@class rouse.Unit
 ---@field id string
@@ -41,6 +43,8 @@ Engine.__index = Engine
 ---@field jobs table<string, table<string, string>> job → environment of its definition
 ---@field decide fun(job: table, ctx: table): table|nil, string? the rule; nil and a message when it failed
 ---@field random (fun(): number)? for the jitter of back-offs
+---@field quota table<string, integer>? target → most runs it keeps
+---@field renew { first: number, every: number }? seconds between renewals of quiet groups' offsets
 
 --- A new engine; nothing happens before its "start" event.
 ---@param options rouse.WakeOptions
@@ -48,7 +52,7 @@ function wake.new(options)
   local engine = setmetatable({
     units = {}, by_id = {}, jobs = options.jobs or {}, decide = options.decide,
     random = options.random or math.random, targets = {}, doors = {}, touched = {}, ended = {}, windows = {},
-    removed = {}, numbers = {}, effects = {}, now = 0, clock = 0,
+    removed = {}, numbers = {}, quota = options.quota or {}, renew = options.renew, effects = {}, now = 0, clock = 0,
   }, Engine)
   for _, given in ipairs(options.units) do
     local unit = {
@@ -58,7 +62,7 @@ function wake.new(options)
     }
     engine.units[#engine.units + 1] = unit
     engine.by_id[unit.id] = unit
-    engine.targets[unit.target] = engine.targets[unit.target] or { failures = 0, runs = {} }
+    engine.targets[unit.target] = engine.targets[unit.target] or { failures = 0, runs = {}, newly = {} }
   end
   return engine
 end
@@ -127,7 +131,7 @@ function Engine:on_partitions(event)
           local part = facts.part(event.topic, partition)
           index[partition] = part
           unit.parts[#unit.parts + 1] = part
-          table.insert(self:door(event.topic, partition).parts, part)
+          table.insert(doors.of(self, event.topic, partition).parts, part)
           unit.dirty = true
         end
       end
@@ -143,7 +147,7 @@ end
 
 --- The doorbell rang: with a record at `offset`, or with an `error` (the position is out of range). It is disarmed there.
 function Engine:on_rung(event)
-  local door = self:door(event.topic, event.partition)
+  local door = doors.of(self, event.topic, event.partition)
   door.armed = nil
   self.touched[door] = true
   for _, unit in ipairs(self.units) do
@@ -176,10 +180,11 @@ function Engine:on_runs(event)
     return
   end
   target.failures = 0
-  self:take_runs(target, event)
+  runs.take(self, target, event)
   for _, unit in ipairs(self.units) do
     if unit.target == event.target and unit.phase == "listing" then
       if unit.mode == "lag" then
+        watch.listed(self, unit, #coverage.of(target.runs, unit, self.jobs).runs > 0)
         unit.phase = "reading"
         self:effect { kind = "read", unit = unit.id }
       else
@@ -187,30 +192,6 @@ function Engine:on_runs(event)
       end
     end
   end
-end
-
---- The list as read, and the runs accepted since it was sent, which it may not show yet.
-function Engine:take_runs(target, event)
-  local listed = {}
-  for _, run in ipairs(event.runs) do
-    listed[run.name] = run
-  end
-  for _, run in ipairs(target.runs) do
-    if not listed[run.name] and run.accepted and run.accepted >= event.sent then
-      event.runs[#event.runs + 1] = run
-      listed[run.name] = run
-    elseif not listed[run.name] then
-      self.ended[run.name] = self.ended[run.name] or self.clock -- vanished: ended as far as anybody can tell
-    end
-  end
-  target.runs, target.sent, target.listed = event.runs, event.sent, listed
-  for _, run in ipairs(target.runs) do
-    if coverage.finished(run) and not self.ended[run.name] then
-      local age = run.completed_at and math.max(0, self.now - run.completed_at) or 0
-      self.ended[run.name] = self.clock - age
-    end
-  end
-  submit.clean(self, target, event.target)
 end
 
 --- Offsets arrived: { unit, parts = { { topic, partition, committed|false, low, end_offset, error } } } or { unit, error }.
@@ -235,13 +216,17 @@ function Engine:on_offsets(event)
         self:effect { kind = "commit", unit = unit.id, topic = part.topic, partition = part.partition,
           offset = part.end_offset }
       end
+      if not read.error then
+        watch.read(unit, part)
+      end
     end
   end
   unit.unread = failed
   if refreshing then
     unit.phase = "idle"
-    self:settle(unit)
+    doors.settle(self, unit)
     look_in(self, unit, failed and wake.ACTIVE or wake.IDLE)
+    watch.renew(self, unit)
   elseif unit.phase == "reading" then
     self:evaluate(unit)
   end
@@ -279,11 +264,11 @@ function Engine:on_claimed(event)
     for _, unit in ipairs(self.units) do
       if asked.job == unit.job and unit.mode == "claims" then
         local part = self:claimed_part(unit, event.topic, event.partition)
-        submit.claim(self, unit, part, event.offset, event.last or event.offset, asked)
+        claiming.claim(self, unit, part, event.offset, event.last or event.offset, asked)
       end
     end
   end
-  local door = self:door(event.topic, event.partition)
+  local door = doors.of(self, event.topic, event.partition)
   door.claimed = math.max(door.claimed or 0, (event.last or event.offset) + 1)
   self.touched[door] = true
 end
@@ -297,7 +282,7 @@ function Engine:claimed_part(unit, topic, partition)
     part.foreign = true
     index[partition] = part
     unit.parts[#unit.parts + 1] = part
-    table.insert(self:door(topic, partition).parts, part)
+    table.insert(doors.of(self, topic, partition).parts, part)
   end
   return index[partition]
 end
@@ -310,7 +295,7 @@ function Engine:on_released(event)
       part.owed, part.riding = nil, nil
     end
   end
-  local door = self:door(event.topic, event.partition)
+  local door = doors.of(self, event.topic, event.partition)
   door.claimed, door.done = nil, nil
 end
 
@@ -341,7 +326,7 @@ end
 function Engine:evaluate(unit)
   unit.due = nil
   if unit.mode == "claims" then
-    submit.review(self, unit)
+    claiming.review(self, unit)
   end
   self:mark(unit)
   local open = {}
@@ -349,17 +334,20 @@ function Engine:evaluate(unit)
     part.held = nil
     if part.work and not part.covered then
       open[#open + 1] = part
+    else
+      watch.quiet(part)
     end
   end
   unit.phase = "idle"
   look_in(self, unit, (unit.active > 0 or unit.unread) and wake.ACTIVE or wake.IDLE)
+  watch.progress(self, unit)
   if #open == 0 then
-    submit.covered(self, unit)
+    claiming.covered(self, unit)
     self:note(unit, unit.active > 0 and "covered" or "no_work", { active = unit.active })
   else
-    submit.decide(self, unit, open)
+    decide(self, unit, open)
   end
-  self:settle(unit)
+  doors.settle(self, unit)
 end
 
 --- Holds parts that had work and got no instance: they count with the end they were evaluated at, until looked at again.
@@ -373,59 +361,7 @@ function Engine:hold(unit, parts, code, fields, seconds)
   self:note(unit, code, fields)
 end
 
---- Where the doorbell should stand for each part of the unit.
-function Engine:settle(unit)
-  if unit.mode ~= "lag" then
-    return
-  end
-  for _, part in ipairs(unit.parts) do
-    if part.covered or part.submitting or part.start == nil then
-      part.want = nil
-    elseif part.ignored and facts.has_work(part) and part.proof < part.ignored then
-      part.want = part.ignored
-    elseif part.held and facts.has_work(part) then
-      part.want = part.held
-    else
-      part.want = part.start
-    end
-    self.touched[self:door(part.topic, part.partition)] = true
-  end
-end
-
 -- ---- after every event ----
-
-function Engine:door(topic, partition)
-  local key = topic .. "/" .. partition
-  local door = self.doors[key]
-  if not door then
-    door = { topic = topic, partition = partition, parts = {} }
-    self.doors[key] = door
-  end
-  return door
-end
-
---- Arms a partition at the smallest offset wanted, and says how far claims are done.
-function Engine:adjust(door)
-  local want, owed
-  for _, part in ipairs(door.parts) do
-    if part.want and (not want or part.want < want) then
-      want = part.want
-    end
-    local first = claims.first(part)
-    if first and (not owed or first < owed) then
-      owed = first
-    end
-  end
-  if want ~= door.armed then
-    door.armed = want
-    self:effect { kind = want and "arm" or "disarm", topic = door.topic, partition = door.partition, offset = want }
-  end
-  local done = owed or door.claimed
-  if done and done ~= door.done then
-    door.done = done
-    self:effect { kind = "done", topic = door.topic, partition = door.partition, offset = done }
-  end
-end
 
 --- Whether an idle unit needs the run list, or only its commits.
 local function needs_list(unit)
@@ -467,7 +403,7 @@ function Engine:advance()
     self:effect { kind = "list", target = name }
   end
   for door in pairs(self.touched) do
-    self:adjust(door)
+    doors.adjust(self, door)
   end
   self.touched = {}
   local at

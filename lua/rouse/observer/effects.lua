@@ -7,7 +7,8 @@ local effects = {}
 
 local LEVELS = {
   woken = "info", conflict = "warn", ambiguous = "warn", submit_failed = "warn", list_failed = "warn",
-  read_failed = "warn", rule_error = "error", quarantine = "error",
+  read_failed = "warn", rule_error = "error", quarantine = "error", stuck = "warn", quota = "warn",
+  quota_removed = "warn",
 }
 
 local function describe(effect)
@@ -69,6 +70,28 @@ function perform.remove(observer, effect)
   if not ok and code ~= "NOT_FOUND" then
     log.debug("a finished run could not be removed", { name = effect.name, reason = message, code = code })
   end
+end
+
+--- Commits a quiet group's offsets again, as they are now, unless somebody is a member.
+function perform.renew(observer, effect)
+  local groups = observer.admin:describe_groups { groups = { effect.group }, timeout = 10 }
+  local group = groups and groups[effect.group]
+  if not group or group.error or #(group.members or {}) > 0 then
+    return
+  end
+  local list = observer.admin:group_offsets { group = effect.group, partitions = effect.partitions, timeout = 10 }
+  local commits = {}
+  for _, item in ipairs(list or {}) do
+    if item.offset and not item.error then
+      commits[#commits + 1] = item
+    end
+  end
+  if #commits == 0 then
+    return
+  end
+  local ok, message, code = observer.admin:alter_group_offsets { group = effect.group, partitions = commits, timeout = 10 }
+  log[ok and "debug" or "warn"]("offsets of the quiet group " .. effect.group .. (ok and " renewed" or " not renewed"),
+    { group = effect.group, partitions = #commits, reason = message, code = code })
 end
 
 local now = {}

@@ -1,0 +1,118 @@
+--- Asking the rule (pure): which open parts may be tried now, what the rule sees, and what its verdict means.
+local attempts = require "rouse.wake.attempts"
+local facts = require "rouse.wake.facts"
+local runs = require "rouse.wake.runs"
+local submit = require "rouse.wake.submit"
+local watch = require "rouse.wake.watch"
+
+-- No submit rests on facts older than FRESH, the request's own time-out included.
+local FRESH, SUBMIT_TIMEOUT = 120, 30
+
+local REASONS = {
+  backoff = "the last run made no progress", quarantine = "many runs made no progress",
+  served = "somebody else consumes this group",
+}
+
+--- The job as rules see it (the contract of decide).
+local function view(engine, unit, attempt)
+  local job = {}
+  for name, value in pairs(unit.spec) do
+    job[name] = value
+  end
+  job.name, job.group, job.mode, job.assign = unit.job, unit.group, unit.mode, unit.assign
+  job.active, job.attempt = unit.active, attempt
+  job.partitions, job.runs = {}, {}
+  for _, part in ipairs(unit.parts) do
+    if not part.foreign then
+      job.partitions[#job.partitions + 1] = {
+        topic = part.topic, partition = part.partition, committed = part.committed or nil, low = part.low,
+        end_offset = part.end_offset, lag = unit.mode == "lag" and facts.lag(part) or nil,
+        work = part.work or false, covered = part.covered or false, error = part.error,
+      }
+    end
+  end
+  for _, run in ipairs(engine.targets[unit.target].runs) do
+    if run.job == unit.job then
+      local created = run.created_at or run.accepted_at
+      job.last_wake = created and math.max(created, job.last_wake or created) or job.last_wake
+    end
+  end
+  job.last_wake = job.last_wake or unit.last_wake
+  for i, run in ipairs(unit.running) do
+    job.runs[i] = {
+      name = run.name, created_at = run.created_at, status = run.status, requested = run.requested,
+      pending = run.pending, running = run.running, indices = run.indices,
+    }
+  end
+  return job
+end
+
+--- Which open parts may be tried now; those whose last runs made no progress wait.
+---@return table eligible, integer attempt, number wait, string code, string reason why the others wait
+local function eligible_parts(engine, unit, open)
+  local eligible, highest, wait, code = {}, 1, nil, nil
+  if unit.mode == "claims" then
+    return open, 1, 0, "wait", ""
+  end
+  local index = attempts.index(engine.targets[unit.target].runs, unit.job)
+  for _, part in ipairs(open) do
+    local attempt, since = attempts.next(part, index, engine.ended)
+    part.attempt = attempt
+    local left = since and since + attempts.delay(attempt, part) - engine.clock or 0
+    local still = watch.still(part, engine.clock)
+    if left > 0 then
+      wait = math.min(wait or left, left)
+      code = attempt > attempts.LIMIT and "quarantine" or code or "backoff"
+    elseif still > 0 then
+      wait = math.min(wait or still, still)
+      code = code or "served"
+    else
+      eligible[#eligible + 1] = part
+      highest = math.max(highest, attempt)
+    end
+  end
+  return eligible, highest, wait or 0, code or "wait", REASONS[code] or ""
+end
+
+--- Decides about the open parts (work and nobody covers them).
+local function decide(engine, unit, open)
+  local target = engine.targets[unit.target]
+  if unit.not_before and engine.clock < unit.not_before then
+    return engine:hold(unit, open, "submit_backoff", { reason = unit.failure }, unit.not_before - engine.clock)
+  end
+  local eligible, attempt, wait, code, reason = eligible_parts(engine, unit, open)
+  if #eligible == 0 then
+    return engine:hold(unit, open, code, { reason = reason }, wait)
+  end
+  if not runs.has_room(engine, unit) then
+    return engine:hold(unit, open, "quota",
+      { runs = #target.runs, limit = engine.quota[unit.target], reason = "the target is full" }, 10)
+  end
+  if engine.clock - target.sent + SUBMIT_TIMEOUT > FRESH then
+    unit.dirty = true
+    return engine:hold(unit, open, "stale", { reason = "the run list is too old" })
+  end
+  local wait_left = (unit.wait_until or 0) - engine.clock
+  if wait_left > 0 and not unit.rang then
+    return engine:hold(unit, open, "wait", unit.decision.fields, wait_left)
+  end
+  unit.rang, unit.wait_until = nil, nil
+  local verdict, message = engine.decide(view(engine, unit, attempt), { now = engine.now })
+  local kind = type(verdict) == "table" and verdict.kind
+  if kind == "wake" then
+    return submit.start(engine, unit, open, eligible, verdict)
+  elseif kind == "wait" then
+    unit.wait_until = engine.clock + (verdict.seconds or 60)
+    return engine:hold(unit, open, "wait", { reason = verdict.reason, seconds = verdict.seconds },
+      verdict.seconds or 60)
+  elseif kind == "ignore" then
+    for _, part in ipairs(open) do
+      part.ignored = part.end_offset or (part.proof and part.proof + 1)
+    end
+    return engine:hold(unit, open, "ignored", { reason = verdict.reason })
+  end
+  return engine:hold(unit, open, "rule_error",
+    { reason = message or "decide returned " .. tostring(verdict) .. ", expected a verdict" }, 60)
+end
+
+return decide

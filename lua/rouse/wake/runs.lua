@@ -1,0 +1,111 @@
+--- The run list of a target (pure): taking it in, and keeping it below the target's quota.
+local coverage = require "rouse.wake.coverage"
+local naming = require "rouse.wake.naming"
+
+local runs = {}
+
+local KEEP = 240 -- seconds that finished runs stay listed: twice the age of facts that a submit may rest on
+
+local function remove(engine, target_name, run)
+  local asked = engine.removed[run.name]
+  if asked and engine.clock - asked < KEEP then
+    return
+  end
+  engine.removed[run.name] = engine.clock
+  engine:effect { kind = "remove", target = target_name, name = run.name }
+end
+
+--- Jobs of the target's units, and the newest run number of each.
+local function own_runs(engine, target, target_name)
+  local jobs, newest = {}, {}
+  for _, unit in ipairs(engine.units) do
+    if unit.target == target_name then
+      jobs[unit.job] = true
+    end
+  end
+  for _, run in ipairs(target.runs) do
+    local number = jobs[run.job] and naming.number(run.job, run.name)
+    if number and number > (newest[run.job] or 0) then
+      newest[run.job] = number
+    end
+  end
+  return jobs, newest
+end
+
+local function rested(engine, run)
+  return coverage.finished(run) and engine.clock - (engine.ended[run.name] or engine.clock) > KEEP
+end
+
+--- Removes finished runs of ours, never the newest of a job and never before everybody who may rest on them has read again.
+function runs.clean(engine, target, target_name)
+  local jobs, newest = own_runs(engine, target, target_name)
+  for _, run in ipairs(target.runs) do
+    local number = jobs[run.job] and naming.number(run.job, run.name)
+    if number and number < newest[run.job] and rested(engine, run) then
+      remove(engine, target_name, run)
+    end
+  end
+end
+
+--- The quota is full and nothing else can be removed: the newest finished run of a job without work goes, with a warning. Its
+--- number is remembered, so that it is not given again.
+function runs.free(engine, target, target_name)
+  local jobs, newest = own_runs(engine, target, target_name)
+  local busy = {}
+  for _, unit in ipairs(engine.units) do
+    for _, part in ipairs(unit.parts) do
+      busy[unit.job] = busy[unit.job] or part.work or unit.phase == "submitting" or nil
+    end
+  end
+  for _, run in ipairs(target.runs) do
+    local number = jobs[run.job] and naming.number(run.job, run.name)
+    if number == newest[run.job] and number and not busy[run.job] and rested(engine, run) then
+      engine.numbers[run.job] = math.max(engine.numbers[run.job] or 0, number)
+      engine:effect { kind = "note", unit = run.job, job = run.job, code = "quota_removed",
+        fields = { name = run.name, reason = "the newest run of a quiet job is removed to make room" } }
+      remove(engine, target_name, run)
+    end
+  end
+end
+
+-- Runs that the target keeps beside those asked for: finished ones are removed only after a while.
+local HEADROOM = 5
+
+--- Whether the target can take one more run; makes room where it can.
+function runs.has_room(engine, unit)
+  local quota, target = engine.quota[unit.target], engine.targets[unit.target]
+  if not quota or #target.runs < quota - HEADROOM then
+    return true
+  end
+  runs.free(engine, target, unit.target)
+  return false
+end
+
+--- The list as read, and the runs accepted since it was sent, which it may not show yet.
+function runs.take(self, target, event)
+  local listed, newly = {}, {}
+  for _, run in ipairs(event.runs) do
+    listed[run.name] = run
+  end
+  for _, run in ipairs(target.runs) do
+    if not listed[run.name] and run.accepted and run.accepted >= event.sent then
+      event.runs[#event.runs + 1] = run
+      listed[run.name] = run
+    elseif not listed[run.name] then
+      newly[run.job] = newly[run.job] or not self.ended[run.name] or nil
+      self.ended[run.name] = self.ended[run.name] or self.clock -- vanished: ended as far as anybody can tell
+    end
+  end
+  target.newly = newly
+  target.runs, target.sent, target.listed = event.runs, event.sent, listed
+  for _, run in ipairs(target.runs) do
+    if coverage.finished(run) and not self.ended[run.name] then
+      local age = run.completed_at and math.max(0, self.now - run.completed_at) or 0
+      self.ended[run.name] = self.clock - age
+      newly[run.job] = true
+    end
+  end
+  runs.clean(self, target, event.target)
+end
+
+return runs

@@ -1,0 +1,86 @@
+--- What commits tell between evaluations (pure): a group that somebody else serves, a run that makes no progress while there is
+--- work, and offsets of quiet groups that have to be renewed before they expire.
+local facts = require "rouse.wake.facts"
+
+local watch = {}
+
+watch.COMMIT_INTERVAL = 10 -- seconds within which a consumer that lives has committed
+watch.STUCK = 900 -- seconds without a commit, while a run is active and there is work
+watch.RENEW = { first = 300, every = 86400 } -- Event Streams keeps offsets of quiet groups for 7 days
+
+--- A listing was taken in: may a commit that moves from here on be somebody else's work? Not while a run of ours is active
+--- or has just ended.
+function watch.listed(engine, unit, active)
+  local target, newly = engine.targets[unit.target], false
+  for _, other in ipairs(engine.units) do
+    newly = newly or (other.group == unit.group and target.newly[other.job] ~= nil)
+  end
+  unit.calm = not active and not newly
+end
+
+--- A part was read: two commits that differ, both read in calm, mean that somebody else serves the partition.
+function watch.read(unit, part)
+  if not unit.calm then
+    part.calm_commit = nil
+    return
+  end
+  if part.calm_commit ~= nil and part.calm_commit ~= part.committed then
+    part.served = true
+  end
+  part.calm_commit = part.committed
+end
+
+--- Seconds that an open part of a group served by somebody else still waits for its commit to stand still; 0: submit.
+function watch.still(part, clock)
+  if not part.served then
+    return 0
+  end
+  if part.still_commit ~= part.committed then
+    part.still_commit, part.still_since = part.committed, clock
+  end
+  return math.max(0, part.still_since + watch.COMMIT_INTERVAL - clock)
+end
+
+--- Nothing waits on the part, or its wake is on its way.
+function watch.quiet(part)
+  part.still_commit, part.still_since = nil, nil
+end
+
+--- After an evaluation: parts that are covered, have work and do not move. Told once per standstill.
+function watch.progress(engine, unit)
+  for _, part in ipairs(unit.parts) do
+    if not (part.covered and facts.has_work(part)) or part.stuck_commit ~= part.committed then
+      part.stuck_commit, part.stuck_since, part.stuck = part.committed, engine.clock, nil
+    elseif not part.stuck and engine.clock - part.stuck_since >= watch.STUCK then
+      part.stuck = true
+      engine:effect { kind = "note", unit = unit.id, job = unit.job, group = unit.group, code = "stuck", fields = {
+        topic = part.topic, partition = part.partition, committed = part.committed or nil,
+        seconds = engine.clock - part.stuck_since,
+      } }
+    end
+  end
+end
+
+--- Renews the offsets of a group that has been quiet: without a run, in time before the broker forgets them.
+function watch.renew(engine, unit)
+  local how = engine.renew
+  if not how or unit.mode ~= "lag" then
+    return
+  end
+  unit.renew_at = unit.renew_at or engine.clock + how.first
+  if engine.clock < unit.renew_at or (unit.active or 0) > 0 or not unit.calm then
+    return
+  end
+  unit.renew_at = engine.clock + how.every
+  local partitions = {}
+  for _, part in ipairs(unit.parts) do
+    if part.committed then
+      partitions[#partitions + 1] = { topic = part.topic, partition = part.partition }
+    end
+  end
+  if #partitions > 0 then
+    engine:effect { kind = "renew", unit = unit.id, group = unit.group, partitions = partitions }
+  end
+end
+
+return watch

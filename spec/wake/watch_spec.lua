@@ -1,0 +1,115 @@
+require "spec.helper"
+local naming = require "rouse.wake.naming"
+local world = require "spec.wake.world"
+
+local function new(fields)
+  local options = { commits = { payments = { [0] = 0 } }, units = { {
+    job = "payments-consumer", group = "payments-group", mode = "lag", assign = "index",
+    topics = { payments = { reset = "earliest" } }, spec = { dedup_window = 0, idle_timeout = 60 } } } }
+  for name, value in pairs(fields or {}) do options[name] = value end
+  local w = world.new(options)
+  if options.engine then options.engine(w.engine) end
+  w:start { payments = 1 }
+  return w
+end
+
+describe("watch", function()
+  it("waits for a commit that somebody else moves to stand still before it submits", function()
+    local w = new()
+    w:pass(61)
+    w.commits.payments[0] = 5 -- nobody of ours runs
+    w:pass(61)
+    w:record("payments", 0, 6)
+    w:settle()
+    assert.is_nil(w:take("submit"))
+    assert.equal("served", w.last_note.code)
+    w:pass(5)
+    w.commits.payments[0] = 6 -- still alive: the wait begins again
+    w:pass(9)
+    assert.is_nil(w:take("submit"))
+    w:pass(11)
+    assert.is_not_nil(w:take("submit"))
+  end)
+
+  it("does not take the work of its own run for somebody else's", function()
+    local w = new()
+    w:record("payments", 0, 0)
+    w:settle()
+    local run = w:accept(w:take("submit"))
+    w.commits.payments[0] = 1
+    w:pass(6)
+    run.status, run.succeeded_indices, run.completed_at = "completed", { 0 }, w.now
+    w.commits.payments[0] = 2
+    w:pass(70)
+    w:record("payments", 0, 2)
+    w:settle()
+    assert.is_not_nil(w:take("submit"))
+  end)
+
+  it("reports a run that is active without a commit while there is work, once", function()
+    local w = new()
+    w:record("payments", 0, 0)
+    w:settle()
+    w:accept(w:take("submit"), { status = "running", running = 1 })
+    w:pass(2000)
+    local told = {}
+    for _, effect in ipairs(w.log) do
+      if effect.kind == "note" and effect.code == "stuck" then told[#told + 1] = effect.fields.partition end
+    end
+    assert.same({ 0 }, told)
+  end)
+
+  it("renews the offsets of a quiet group, and not while a run is active", function()
+    local w = new { engine = function(engine) engine.renew = { first = 100, every = 1000 } end }
+    w:pass(90)
+    assert.is_nil(w:take("renew"))
+    w:pass(100)
+    assert.same({ { topic = "payments", partition = 0 } }, w:take("renew").partitions)
+    w:pass(900)
+    assert.is_nil(w:take("renew"))
+    w:record("payments", 0, 0)
+    w:settle()
+    w:accept(w:take("submit"), { status = "running", running = 1 })
+    w:pass(2000)
+    assert.is_nil(w:take("renew"))
+  end)
+
+  describe("quota", function()
+    local function full(runs)
+      return new { runs = runs, engine = function(engine) engine.quota = { codeengine = 8 } end }
+    end
+
+    local function finished(name, job)
+      return { name = name, job = job, status = "completed", completed_at = 1, indices = { 0 },
+        succeeded_indices = { 0 }, failed_indices = {}, env = {} }
+    end
+
+    it("says so, waits, and submits when there is room", function()
+      local w = full { finished("a", "x"), finished("b", "x"), finished("c", "x") }
+      w:record("payments", 0, 0)
+      w:settle()
+      assert.is_nil(w:take("submit"))
+      assert.equal("quota", w.last_note.code)
+      assert.equal(3, w.last_note.fields.runs)
+      table.remove(w.runs)
+      w:pass(11)
+      assert.is_not_nil(w:take("submit"))
+    end)
+
+    it("removes the newest finished run of a quiet job of ours when nothing else can go, never foreign ones", function()
+      local audit = naming.prefix("audit") .. "7"
+      local w = world.new { commits = { payments = { [0] = 0 }, audit = { [0] = 0 } }, runs = {
+        finished("a", "x"), finished("b", "audit"), finished(audit, "audit") }, units = {
+        { job = "payments-consumer", group = "p", mode = "lag", topics = { payments = { reset = "earliest" } } },
+        { job = "audit", group = "a", mode = "lag", topics = { audit = { reset = "earliest" } } } } }
+      w.engine.quota = { codeengine = 8 }
+      w:start { payments = 1, audit = 1 }
+      assert.is_nil(w:take("remove"))
+      w:record("payments", 0, 0)
+      w:settle()
+      assert.equal(audit, w:take("remove").name)
+      assert.is_nil(w:take("remove"))
+      assert.equal(7, w.engine.numbers.audit)
+    end)
+  end)
+end)
