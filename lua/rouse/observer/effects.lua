@@ -89,7 +89,9 @@ function perform.renew(observer, effect)
   if #commits == 0 then
     return
   end
-  local ok, message, code = observer.admin:alter_group_offsets { group = effect.group, partitions = commits, timeout = 10 }
+  local ok, message, code = observer.admin:alter_group_offsets {
+    group = effect.group, partitions = commits, timeout = 10,
+  }
   log[ok and "debug" or "warn"]("offsets of the quiet group " .. effect.group .. (ok and " renewed" or " not renewed"),
     { group = effect.group, partitions = #commits, reason = message, code = code })
 end
