@@ -32,8 +32,8 @@ OBJECTS := $(SOURCES:src/%.c=$(BUILD)/%.o) $(BUILD)/embed.o
 MODULES := $(sort $(shell find lua -name '*.lua' ! -name meta.lua))
 EMBEDDED := $(MODULES) $(wildcard scripts/*.lua) $(wildcard resources/kafkadata)
 UNITS := $(patsubst spec/c/%.c,$(BUILD)/spec/%,$(wildcard spec/c/test_*.c))
-RUN_ENV := ROUSE_BUILD=$(BUILD) $(if $(SAN),LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
-           LSAN_OPTIONS=suppressions=resources/lsan.supp:print_suppressions=0)
+# Sanitizers want to be loaded before the stock interpreter.
+RUN_ENV := ROUSE_BUILD=$(BUILD) $(if $(SAN),LD_PRELOAD=$$(gcc -print-file-name=libasan.so))
 
 all: need-build $(BUILD)/rouse $(BUILD)/librouse.a $(BUILD)/librouse.so $(BUILD)/rouse.so $(BUILD)/rouse-uninstalled.pc
 

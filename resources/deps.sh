@@ -33,6 +33,7 @@ lua-check|cmd luacheck|lint of Lua
 libcmocka-dev|pkg cmocka|units in C
 openssl|cmd openssl|certificates for the specs
 shellcheck|cmd shellcheck|lint of the shell scripts
+groff-base|cmd groff|lint of the manual page
 LIST
     ;;
     kafka) cat <<'LIST'
