@@ -15,7 +15,7 @@ FROM debian:12-slim
 # bundle.
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-      ca-certificates libcurl4 liblua5.4-0 libmicrohttpd12 librdkafka1 libuv1 \
+      ca-certificates libcurl4 libjansson4 liblua5.4-0 libmicrohttpd12 librdkafka1 libuv1 \
       libyaml-0-2 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 COPY --from=build /rouse/build/rouse /usr/bin/rouse

@@ -17,7 +17,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $(1)")
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null | sed 's/^v//' | grep '^[0-9]*\.' || cat resources/version)
-PACKAGES := rdkafka libcurl lua5.4 libuv libmicrohttpd yaml-0.1
+PACKAGES := rdkafka libcurl lua5.4 libuv libmicrohttpd yaml-0.1 jansson
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wvla -Wconversion
 CFLAGS ?= -O2 -g
 # Looked up when first needed, so that `make deps` works before pkg-config is there.

@@ -21,6 +21,7 @@ libcurl4-openssl-dev|pkg libcurl|HTTP client
 liblua5.4-dev|pkg lua5.4|Lua, as a library
 lua5.4|cmd lua5.4|Lua, for build steps and specs
 libyaml-dev|pkg yaml-0.1|YAML with positions
+libjansson-dev|pkg jansson|JSON
 libuv1-dev|pkg libuv|event loop
 libmicrohttpd-dev|pkg libmicrohttpd|HTTP server
 lua-argparse|lua argparse|command line, built into the executable

@@ -1,497 +1,172 @@
 #include "json.h"
 
-#include <errno.h>
-#include <locale.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <jansson.h>
+#include <stdint.h>
 #include <string.h>
 
-enum { EXPECT_VALUE = 0, EXPECT_ITEM_OR_END, EXPECT_KEY_OR_END, AFTER_VALUE, FAILED };
+_Static_assert(JSON_DEPTH <= JSON_PARSER_MAX_DEPTH, "what is written must be readable");
 
-void json_parser_init(struct json_parser *parser, const char *text, size_t length)
-{
-    memset(parser, 0, sizeof(*parser));
-    parser->text = parser->at = text;
-    parser->end = text + length;
-    parser->state = EXPECT_VALUE;
-}
+#define PER_BYTE 4     /* a string, and the buffer it was collected in while that grew */
+#define PER_OBJECT 256 /* the most that one byte of text can cost */
 
-static enum json_event failed(struct json_parser *p, const char *at, const char *problem)
+size_t json_tree_bound(const char *text, size_t length)
 {
-    p->at = at;
-    p->problem = problem;
-    p->state = FAILED;
-    return JSON_ERROR;
-}
-
-static bool in_object(const struct json_parser *p)
-{
-    unsigned i = p->depth - 1;
-    return (p->objects[i / 8] >> (i % 8)) & 1;
-}
-
-static enum json_event open_container(struct json_parser *p, bool object)
-{
-    if (p->depth == JSON_DEPTH)
-        return failed(p, p->at, "nested too deeply");
-    unsigned i = p->depth++;
-    unsigned char bit = (unsigned char)(1u << (i % 8));
-    if (object)
-        p->objects[i / 8] |= bit;
-    else
-        p->objects[i / 8] &= (unsigned char)~bit;
-    p->at++;
-    p->state = object ? EXPECT_KEY_OR_END : EXPECT_ITEM_OR_END;
-    return object ? JSON_OBJECT : JSON_ARRAY;
-}
-
-static enum json_event close_container(struct json_parser *p)
-{
-    enum json_event event = in_object(p) ? JSON_OBJECT_END : JSON_ARRAY_END;
-    p->depth--;
-    p->at++;
-    p->state = AFTER_VALUE;
-    return event;
-}
-
-size_t json_utf8(const char *text, const char *end)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    size_t left = (size_t)(end - text);
-    if (s[0] < 0x80)
-        return 1;
-    if (s[0] < 0xC2 || left < 2 || (s[1] & 0xC0) != 0x80)
-        return 0;
-    if (s[0] < 0xE0)
-        return 2;
-    if (left < 3 || (s[2] & 0xC0) != 0x80)
-        return 0;
-    if (s[0] < 0xF0) { /* neither overlong nor a surrogate */
-        if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F))
-            return 0;
-        return 3;
-    }
-    if (s[0] > 0xF4 || left < 4 || (s[3] & 0xC0) != 0x80)
-        return 0;
-    if ((s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F))
-        return 0;
-    return 4;
-}
-
-/* Four hex digits at `s` (which may end early: the terminator is no digit), -1 if they are not. */
-static int hex4(const char *s)
-{
-    int value = 0;
-    for (int i = 0; i < 4; i++) {
-        char c = s[i];
-        int digit;
-        if (c >= '0' && c <= '9')
-            digit = c - '0';
-        else if (c >= 'a' && c <= 'f')
-            digit = c - 'a' + 10;
-        else if (c >= 'A' && c <= 'F')
-            digit = c - 'A' + 10;
-        else
-            return -1;
-        value = value * 16 + digit;
-    }
-    return value;
-}
-
-/* Checks the escape at `s` (a backslash). Returns what follows it, or NULL with *problem set. */
-static const char *skip_escape(const char *s, const char **problem)
-{
-    if (s[1] != 'u') {
-        *problem = "invalid escape in a string";
-        return s[1] != '\0' && strchr("\"\\/bfnrt", s[1]) != NULL ? s + 2 : NULL;
-    }
-    int unit = hex4(s + 2);
-    *problem = "invalid \\u escape in a string";
-    if (unit < 0)
-        return NULL;
-    if (unit < 0xD800 || unit > 0xDFFF)
-        return s + 6;
-    *problem = "unpaired surrogate in a string";
-    if (unit > 0xDBFF || s[6] != '\\' || s[7] != 'u')
-        return NULL;
-    int low = hex4(s + 8);
-    return low >= 0xDC00 && low <= 0xDFFF ? s + 12 : NULL;
-}
-
-/* Scans the string that begins at p->at (a quote) and leaves p->at behind it. */
-static enum json_event scan_string(struct json_parser *p)
-{
-    const char *s = p->at + 1;
-    p->string = s;
-    p->escaped = false;
-    for (;;) {
-        unsigned char c = (unsigned char)*s;
-        if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
-            s++;
-        } else if (c == '"') {
-            break;
-        } else if (c == '\\') {
-            const char *problem;
-            const char *next = skip_escape(s, &problem);
-            if (next == NULL)
-                return failed(p, s, problem);
-            p->escaped = true;
-            s = next;
-        } else if (c < 0x20) {
-            return failed(p, s, s == p->end ? "string without an end"
-                                            : "control character in a string");
-        } else {
-            size_t n = json_utf8(s, p->end);
-            if (n == 0)
-                return failed(p, s, "invalid UTF-8 in a string");
-            s += n;
+    size_t bound = 1024 + length * PER_BYTE;
+    for (const char *end = text + length; text < end; text++) {
+        switch (*text) {
+        case '{': bound += PER_OBJECT; break;
+        case '[':
+        case ':': bound += 160; break; /* an array; an entry of an object */
+        case ',': bound += 64; break;  /* a slot and a scalar */
+        case '"': bound += 48; break;  /* half a string */
+        default: break;
         }
     }
-    p->length = (size_t)(s - p->string);
-    p->at = s + 1;
-    return JSON_STRING;
+    return bound;
 }
 
-static const char *skip_digits(const char *s)
-{
-    while (*s >= '0' && *s <= '9')
-        s++;
-    return s;
-}
-
-/* strtod honours the locale's decimal point; JSON does not. */
-static double read_real(const char *s, const char *end)
-{
-    char *stop;
-    double value = strtod(s, &stop);
-    if (stop == end)
-        return value;
-    size_t length = (size_t)(end - s);
-    const char *point = localeconv()->decimal_point;
-    size_t room = length + strlen(point) + 1;
-    char *copy = malloc(room);
-    if (copy == NULL)
-        return value;
-    const char *dot = memchr(s, '.', length);
-    snprintf(copy, room, "%.*s%s%.*s", (int)(dot - s), s, point, (int)(end - dot - 1), dot + 1);
-    value = strtod(copy, NULL);
-    free(copy);
-    return value;
-}
-
-static enum json_event read_integer(struct json_parser *p, const char *s, const char *end)
-{
-    const char *start = s;
-    bool negative = *s == '-';
-    uint64_t limit = negative ? (uint64_t)INT64_MAX + 1 : (uint64_t)INT64_MAX;
-    uint64_t value = 0;
-    for (s += negative; s < end; s++) {
-        unsigned digit = (unsigned)(*s - '0');
-        if (value > (limit - digit) / 10)
-            return failed(p, start, "integer outside 64 bits");
-        value = value * 10 + digit;
-    }
-    p->integer = (int64_t)(negative ? 0 - value : value);
-    return JSON_INTEGER;
-}
-
-static enum json_event scan_number(struct json_parser *p)
-{
-    const char *start = p->at;
-    const char *s = start + (*start == '-');
-    const char *digits = s;
-    s = skip_digits(s);
-    if (s == digits)
-        return failed(p, start, "invalid number");
-    if (*digits == '0' && s - digits > 1)
-        return failed(p, start, "number with a leading zero");
-    const char *integer_end = s;
-    if (*s == '.') {
-        digits = ++s;
-        s = skip_digits(s);
-        if (s == digits)
-            return failed(p, start, "number without digits after the point");
-    }
-    if (*s == 'e' || *s == 'E') {
-        s++;
-        s += *s == '+' || *s == '-';
-        digits = s;
-        s = skip_digits(s);
-        if (s == digits)
-            return failed(p, start, "number without digits in the exponent");
-    }
-    enum json_event event;
-    if (s == integer_end) {
-        event = read_integer(p, start, s);
-    } else {
-        p->real = read_real(start, s);
-        event = isfinite(p->real) ? JSON_REAL : failed(p, start, "number too large for a double");
-    }
-    if (event != JSON_ERROR)
-        p->at = s;
-    return event;
-}
-
-static enum json_event scan_literal(struct json_parser *p, const char *word, enum json_event event)
-{
-    size_t length = strlen(word);
-    if (strncmp(p->at, word, length) != 0)
-        return failed(p, p->at, "expected a value");
-    p->at += length;
-    p->state = AFTER_VALUE;
-    return event;
-}
-
-static enum json_event scan_value(struct json_parser *p)
-{
-    enum json_event event;
-    switch (*p->at) {
-    case '{': return open_container(p, true);
-    case '[': return open_container(p, false);
-    case 'n': return scan_literal(p, "null", JSON_NULL);
-    case 't': return scan_literal(p, "true", JSON_TRUE);
-    case 'f': return scan_literal(p, "false", JSON_FALSE);
-    case '"': event = scan_string(p); break;
-    case '-': case '0': case '1': case '2': case '3': case '4':
-    case '5': case '6': case '7': case '8': case '9': event = scan_number(p); break;
-    default: return failed(p, p->at, "expected a value");
-    }
-    if (event != JSON_ERROR)
-        p->state = AFTER_VALUE;
-    return event;
-}
-
-static void skip_space(struct json_parser *p)
-{
-    while (*p->at == ' ' || *p->at == '\n' || *p->at == '\t' || *p->at == '\r')
-        p->at++;
-}
-
-static enum json_event scan_key(struct json_parser *p)
-{
-    if (*p->at != '"')
-        return failed(p, p->at, "expected a key in quotes");
-    if (scan_string(p) == JSON_ERROR)
-        return JSON_ERROR;
-    skip_space(p);
-    if (*p->at != ':')
-        return failed(p, p->at, "expected ':' after a key");
-    p->at++;
-    p->state = EXPECT_VALUE;
-    return JSON_KEY;
-}
-
-static enum json_event after_value(struct json_parser *p)
-{
-    if (p->depth == 0)
-        return p->at == p->end ? JSON_END : failed(p, p->at, "text after the document");
-    bool object = in_object(p);
-    if (*p->at == (object ? '}' : ']'))
-        return close_container(p);
-    if (*p->at != ',')
-        return failed(p, p->at, object ? "expected ',' or '}' in an object"
-                                       : "expected ',' or ']' in an array");
-    p->at++;
-    skip_space(p);
-    return object ? scan_key(p) : scan_value(p);
-}
-
-enum json_event json_next(struct json_parser *p)
-{
-    if (p->state == FAILED)
-        return JSON_ERROR;
-    skip_space(p);
-    switch (p->state) {
-    case EXPECT_ITEM_OR_END: return *p->at == ']' ? close_container(p) : scan_value(p);
-    case EXPECT_KEY_OR_END: return *p->at == '}' ? close_container(p) : scan_key(p);
-    case AFTER_VALUE: return after_value(p);
-    default: return scan_value(p);
-    }
-}
-
-int json_parser_error(const struct json_parser *p, struct err *err)
+/* jansson passes over a NUL byte behind a number or a word. */
+static void refuse_nul(const char *text, const char *nul, struct err *err)
 {
     unsigned long line = 1, column = 1;
-    for (const char *s = p->text; s < p->at; s++) {
-        if (*s == '\n') {
+    for (; text < nul; text++) {
+        if (*text == '\n') {
             line++;
             column = 1;
-        } else if (((unsigned char)*s & 0xC0) != 0x80) {
+        } else if (((unsigned char)*text & 0xC0) != 0x80) {
             column++;
         }
     }
-    char found[40] = "";
-    if (strncmp(p->problem, "expected", 8) == 0) {
-        unsigned char c = (unsigned char)*p->at;
-        if (p->at == p->end)
-            snprintf(found, sizeof(found), ", found the end of the text");
-        else if (c > 0x20 && c < 0x7F)
-            snprintf(found, sizeof(found), ", found '%c'", c);
-        else
-            snprintf(found, sizeof(found), ", found byte 0x%02X", c);
-    }
-    return err_set(err, "JSON", "line %lu, column %lu: %s%s", line, column, p->problem, found);
+    err_set(err, "JSON", "line %lu, column %lu: NUL byte", line, column);
 }
 
-static char *put_utf8(char *out, unsigned code)
+static void describe(json_error_t *error, struct err *err)
 {
-    if (code < 0x80) {
-        *out++ = (char)code;
-    } else if (code < 0x800) {
-        *out++ = (char)(0xC0 | code >> 6);
-        *out++ = (char)(0x80 | (code & 0x3F));
-    } else if (code < 0x10000) {
-        *out++ = (char)(0xE0 | code >> 12);
-        *out++ = (char)(0x80 | (code >> 6 & 0x3F));
-        *out++ = (char)(0x80 | (code & 0x3F));
-    } else {
-        *out++ = (char)(0xF0 | code >> 18);
-        *out++ = (char)(0x80 | (code >> 12 & 0x3F));
-        *out++ = (char)(0x80 | (code >> 6 & 0x3F));
-        *out++ = (char)(0x80 | (code & 0x3F));
-    }
-    return out;
+    enum json_error_code code = json_error_code(error);
+    /* The column of the last character that was read; in these cases it was a good one. */
+    if (code == json_error_invalid_utf8 || code == json_error_premature_end_of_input)
+        error->column++;
+    /* Documents hold what must not be in a log, and messages get there. */
+    char *quote = strstr(error->text, " near '");
+    if (quote != NULL)
+        *quote = '\0';
+    err_set(err, "JSON", "line %d, column %d: %s", error->line, error->column, error->text);
 }
 
-size_t json_unescape(const char *s, size_t length, char *out)
+struct json_t *json_read(const char *text, size_t length, struct err *err)
 {
-    const char *end = s + length;
-    char *start = out;
-    while (s < end) {
-        const char *escape = memchr(s, '\\', (size_t)(end - s));
-        size_t plain = (size_t)((escape ? escape : end) - s);
-        memcpy(out, s, plain);
-        out += plain;
-        if (escape == NULL)
-            break;
-        s = escape + 2;
-        switch (escape[1]) {
-        case 'b': *out++ = '\b'; break;
-        case 'f': *out++ = '\f'; break;
-        case 'n': *out++ = '\n'; break;
-        case 'r': *out++ = '\r'; break;
-        case 't': *out++ = '\t'; break;
-        case 'u': {
-            unsigned code = (unsigned)hex4(s);
-            s += 4;
-            if (code >= 0xD800 && code <= 0xDBFF) {
-                code = 0x10000 + ((code - 0xD800) << 10) + ((unsigned)hex4(s + 2) - 0xDC00);
-                s += 6;
-            }
-            out = put_utf8(out, code);
-            break;
-        }
-        default: *out++ = escape[1]; break;
-        }
+    if (length > JSON_TREE_MAX / (PER_OBJECT + PER_BYTE + 1) &&
+        json_tree_bound(text, length) > JSON_TREE_MAX) {
+        err_set(err, "JSON", "text too large: reading it could take more than %lu MiB",
+                JSON_TREE_MAX >> 20);
+        return NULL;
     }
-    return (size_t)(out - start);
+    const char *nul = memchr(text, '\0', length);
+    if (nul != NULL) {
+        refuse_nul(text, nul, err);
+        return NULL;
+    }
+    json_error_t error;
+    json_t *root = json_loadb(text, length, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    if (root == NULL && error.text[0] == '\0')
+        err_set(err, "JSON", "out of memory");
+    else if (root == NULL)
+        describe(&error, err);
+    return root;
 }
 
-/* The letter of a control character's short escape, 0 if it has none. */
-static char short_escape(unsigned char c)
+void json_free(struct json_t *root)
 {
-    switch (c) {
-    case '\b': return 'b';
-    case '\f': return 'f';
-    case '\n': return 'n';
-    case '\r': return 'r';
-    case '\t': return 't';
-    default: return 0;
+    json_decref(root);
+}
+
+void json_view(const struct json_t *value, struct json_view *view)
+{
+    memset(view, 0, sizeof(*view));
+    switch (json_typeof(value)) {
+    case JSON_NULL: view->kind = KIND_NULL; break;
+    case JSON_FALSE: view->kind = KIND_FALSE; break;
+    case JSON_TRUE: view->kind = KIND_TRUE; break;
+    case JSON_INTEGER:
+        view->kind = KIND_INTEGER;
+        view->integer = json_integer_value(value);
+        break;
+    case JSON_REAL:
+        view->kind = KIND_REAL;
+        view->real = json_real_value(value);
+        break;
+    case JSON_STRING:
+        view->kind = KIND_STRING;
+        view->string = json_string_value(value);
+        view->length = json_string_length(value);
+        break;
+    case JSON_ARRAY:
+        view->kind = KIND_ARRAY;
+        view->length = json_array_size(value);
+        break;
+    case JSON_OBJECT:
+        view->kind = KIND_OBJECT;
+        view->length = json_object_size(value);
+        break;
     }
 }
 
-size_t json_quoted_size(const char *s, size_t length)
+const struct json_t *json_item(const struct json_t *array, size_t i)
 {
-    const char *end = s + length;
-    size_t size = 2;
-    while (s < end) {
-        unsigned char c = (unsigned char)*s;
-        if (c >= 0x80) {
-            size_t n = json_utf8(s, end);
-            if (n == 0)
-                return 0;
-            size += n;
-            s += n;
-            continue;
-        }
-        if (c == '"' || c == '\\')
-            size += 2;
-        else if (c < 0x20)
-            size += short_escape(c) ? 2 : 6;
-        else
-            size++;
-        s++;
-    }
+    return json_array_get(array, i);
+}
+
+bool json_next(const struct json_t *object, struct json_member *member)
+{
+    json_t *changeable = (json_t *)object; /* as jansson wants it, though it changes nothing */
+    member->at = member->at == NULL ? json_object_iter(changeable)
+                                    : json_object_iter_next(changeable, member->at);
+    if (member->at == NULL)
+        return false;
+    member->name = json_object_iter_key(member->at);
+    member->length = json_object_iter_key_len(member->at);
+    member->value = json_object_iter_value(member->at);
+    return true;
+}
+
+size_t json_write_string(char *out, size_t room, const char *s, size_t length)
+{
+    json_t *string = json_stringn(s, length); /* NULL when it is not valid UTF-8 */
+    size_t size = json_dumpb(string, out, room, JSON_ENCODE_ANY);
+    json_decref(string);
     return size;
 }
 
-char *json_quote(char *out, const char *s, size_t length)
+static bool reads_back(const char *text, size_t length, double value)
 {
-    static const char hex[] = "0123456789abcdef";
-    *out++ = '"';
-    for (const char *end = s + length; s < end; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c >= 0x20 && c != '"' && c != '\\') {
-            *out++ = (char)c;
-            continue;
-        }
-        *out++ = '\\';
-        if (c >= 0x20) {
-            *out++ = (char)c;
-        } else if (short_escape(c)) {
-            *out++ = short_escape(c);
-        } else {
-            memcpy(out, "u00", 3);
-            out[3] = hex[c >> 4];
-            out[4] = hex[c & 15];
-            out += 5;
-        }
-    }
-    *out++ = '"';
-    return out;
-}
-
-size_t json_write_integer(char *out, int64_t value)
-{
-    char digits[JSON_NUMBER];
-    size_t n = 0;
-    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-    do {
-        digits[n++] = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest != 0);
-    if (value < 0)
-        digits[n++] = '-';
-    for (size_t i = 0; i < n; i++)
-        out[i] = digits[n - 1 - i];
-    return n;
+    json_t *real = json_loadb(text, length, JSON_DECODE_ANY, NULL);
+    bool same = json_real_value(real) == value;
+    json_decref(real);
+    return same;
 }
 
 size_t json_write_real(char *out, double value)
 {
-    char text[JSON_NUMBER];
-    size_t n = 0;
-    for (int digits = 15; digits <= 17; digits++) {
-        n = (size_t)snprintf(text, sizeof(text), "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
+    json_t *real = json_real(value);
+    size_t length = 0;
+    for (size_t digits = 15; digits <= 17; digits++) {
+        length = json_dumpb(real, out, JSON_NUMBER, JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
+        if (reads_back(out, length, value))
             break;
     }
-    size_t length = 0;
-    bool integral = true;
-    for (size_t i = 0; i < n; i++) {
-        char c = text[i];
-        bool numeric = (c >= '0' && c <= '9') || c == '-' || c == '+' || c == 'e';
-        if (numeric)
-            out[length++] = c;
-        else if (out[length - 1] != '.')
-            out[length++] = '.'; /* the locale's point, of one byte or several */
-        if (!numeric || c == 'e')
-            integral = false;
-    }
-    if (integral) {
-        out[length++] = '.';
-        out[length++] = '0';
-    }
+    json_decref(real);
     return length;
+}
+
+size_t json_utf8(const char *s, const char *end)
+{
+    unsigned char lead = (unsigned char)*s;
+    if (lead < 0x80)
+        return 1;
+    size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    if ((size_t)(end - s) < length)
+        return 0;
+    json_t *character = json_stringn(s, length);
+    json_decref(character);
+    return character != NULL ? length : 0;
 }

@@ -1,10 +1,10 @@
 /*
- * JSON without loss: a pull parser over a text in memory, and writers for strings and numbers. It
- * keeps no memory of its own, so a caller whose calls may jump out (Lua) leaks nothing. Anybody may
- * use it; it knows no Lua.
+ * JSON through jansson: documents as trees to walk, and strings and reals as text. Anybody may use
+ * it; it knows no Lua. Any thread.
  *
- * Exactness is its purpose: integers are 64 bits or refused, 5 and 5.0 differ, NUL bytes and
- * duplicate keys are reported as they come; invalid UTF-8, NaN, hex and trailing text are errors.
+ * Nothing is lost: integers are 64 bits or refused, 5 and 5.0 differ, strings may hold NUL bytes
+ * (keys may not); invalid UTF-8, NaN, hex and trailing text are errors. Of duplicate keys the last
+ * one wins.
  */
 #ifndef ROUSE_JSON_H
 #define ROUSE_JSON_H
@@ -15,71 +15,74 @@
 
 #include "err.h"
 
-#define JSON_DEPTH 1000 /* of nested arrays and objects, in both directions */
-#define JSON_NUMBER 32  /* bytes that hold any number written here */
+#define JSON_DEPTH 2048             /* of nested values: jansson's limit for reading */
+#define JSON_NUMBER 32              /* bytes that hold any number written here */
+#define JSON_TREE_MAX (128UL << 20) /* bytes that a tree, and the making of it, may take */
 
-enum json_event {
-    JSON_ERROR = 0,
-    JSON_END, /* the document was complete and nothing follows */
-    JSON_NULL,
-    JSON_TRUE,
-    JSON_FALSE,
-    JSON_INTEGER, /* .integer */
-    JSON_REAL,    /* .real, finite */
-    JSON_STRING,  /* .string, .length, .escaped */
-    JSON_KEY,     /* the same; its value is the next event */
-    JSON_ARRAY,
-    JSON_ARRAY_END,
-    JSON_OBJECT,
-    JSON_OBJECT_END,
+struct json_t; /* a value in a tree: jansson's, under its own name */
+
+enum json_kind {
+    KIND_NULL = 0,
+    KIND_FALSE,
+    KIND_TRUE,
+    KIND_INTEGER,
+    KIND_REAL,
+    KIND_STRING,
+    KIND_ARRAY,
+    KIND_OBJECT,
 };
 
-/* On the caller's stack; read the value fields, the rest is the parser's. */
-struct json_parser {
-    const char *string; /* inside the text; json_unescape it when `escaped` is set */
-    size_t length;
-    bool escaped;
+/* What a value is. The string belongs to the tree. */
+struct json_view {
+    enum json_kind kind;
     int64_t integer;
-    double real;
-
-    const char *text;
-    const char *at;
-    const char *end;
-    const char *problem;
-    int state;
-    unsigned depth;
-    unsigned char objects[(JSON_DEPTH + 7) / 8]; /* one bit per open container: is it an object */
+    double real; /* finite */
+    const char *string;
+    size_t length; /* of the string in bytes, of an array or object in items */
 };
 
-/* `text` must outlive the parser and text[length] must be 0, as it is in a C or Lua string. */
-void json_parser_init(struct json_parser *parser, const char *text, size_t length);
-
-/* The next event. After JSON_ERROR or JSON_END the same one again. */
-enum json_event json_next(struct json_parser *parser);
+/* A member of an object; zeroed before the first. */
+struct json_member {
+    const char *name; /* the tree's */
+    size_t length;
+    const struct json_t *value;
+    void *at;
+};
 
 /*
- * After JSON_ERROR: fills err with code "JSON" and "line 2, column 5: what" (both from 1, columns
- * in characters). Returns -1.
+ * The tree of a document. NULL with code "JSON" and "line 2, column 5: what" (both from 1, columns
+ * in characters), or when the tree could take more than JSON_TREE_MAX. Messages quote nothing of
+ * the text.
  */
-int json_parser_error(const struct json_parser *parser, struct err *err);
+struct json_t *json_read(const char *text, size_t length, struct err *err);
 
-/* Decodes a parser's string into `out` (`length` bytes at least). Returns the bytes written. */
-size_t json_unescape(const char *string, size_t length, char *out);
+/* Frees a tree; NULL is fine. Its values are gone with it. */
+void json_free(struct json_t *root);
+
+void json_view(const struct json_t *value, struct json_view *view);
+
+/* Item `i` (from 0, below the length) of an array. */
+const struct json_t *json_item(const struct json_t *array, size_t i);
+
+/* Goes on to the next member of the object; false after the last. */
+bool json_next(const struct json_t *object, struct json_member *member);
+
+/*
+ * Writes the string quoted to `out`, if `room` bytes hold it; no terminator. Returns the bytes that
+ * it takes; 0 when it is not valid UTF-8 (or there is no memory).
+ */
+size_t json_write_string(char *out, size_t room, const char *s, size_t length);
+
+/*
+ * Writes a finite number with the fewest of 15 to 17 digits that read back the same, always with a
+ * point or an exponent; no terminator. Returns its length, at most JSON_NUMBER (0: no memory).
+ */
+size_t json_write_real(char *out, double value);
 
 /* The length of the valid UTF-8 sequence at `s` (s < end), 0 if there is none. */
 size_t json_utf8(const char *s, const char *end);
 
-/* Bytes of the string as a quoted JSON string; 0 when it is not valid UTF-8. */
-size_t json_quoted_size(const char *s, size_t length);
-
-/* Writes the string (valid UTF-8) quoted: json_quoted_size bytes, no terminator. Gives the end. */
-char *json_quote(char *out, const char *s, size_t length);
-
-/*
- * Write a number without terminator and return its length, at most JSON_NUMBER. A real (finite)
- * gets the shortest of 15 to 17 digits that reads back the same, and always a point or exponent.
- */
-size_t json_write_integer(char *out, int64_t value);
-size_t json_write_real(char *out, double value);
+/* No less than what json_read of the text allocates at any time, in bytes. */
+size_t json_tree_bound(const char *text, size_t length);
 
 #endif

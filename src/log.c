@@ -1,6 +1,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
@@ -134,10 +135,13 @@ static size_t put_escaped(struct log *log, const char *s, const char *end, enum 
     } else if (place == BARE && c == '\t') {
         put_text(log, "    ");
     } else if (c < 0x7F) {
-        const char *stop = json_quote(out, s, 1);
-        put(log, out + 1, (size_t)(stop - out) - 2);
+        size_t size = json_write_string(out, sizeof(out), s, 1);
+        if (size == 0)
+            log->failed = true;
+        else
+            put(log, out + 1, size - 2);
     } else if (c == 0x7F || (c == 0xC2 && json_utf8(s, end) == 2)) {
-        snprintf(out, sizeof(out), "\\u00%02x", c == 0x7F ? c : (unsigned char)s[1]);
+        snprintf(out, sizeof(out), "\\u00%02X", c == 0x7F ? c : (unsigned char)s[1]);
         put_text(log, out);
         return c == 0x7F ? 1 : 2;
     } else {
@@ -210,23 +214,30 @@ static void put_bare(struct log *log, const char *s, size_t length)
         put(log, s, length);
 }
 
+static void put_json_string(struct log *log, const char *quoted, size_t length)
+{
+    struct json_view view;
+    struct json_t *string = json_read(quoted, length, NULL);
+    if (string == NULL) {
+        log->failed = true;
+        return;
+    }
+    json_view(string, &view);
+    put_quoted(log, view.string, view.length);
+    json_free(string);
+}
+
 /* A JSON text, its strings and numbers one by one, so that what is replaced leaves it valid. */
 static void put_json(struct log *log, const char *s, size_t length)
 {
     const char *end = s + length;
-    char *room = malloc(length + 1);
-    if (room == NULL) {
-        log->failed = true;
-        return;
-    }
     while (s < end) {
         const char *start = s;
         if (*s == '"') {
             for (s++; s < end && *s != '"'; s++)
                 s += *s == '\\';
-            size_t n = json_unescape(start + 1, (size_t)(s - start) - 1, room);
-            put_quoted(log, room, n);
             s++;
+            put_json_string(log, start, (size_t)(s - start));
         } else {
             s += strcspn(s, "\"[]{},:");
             if (s > start)
@@ -235,14 +246,16 @@ static void put_json(struct log *log, const char *s, size_t length)
                 put(log, s, 1);
         }
     }
-    free(room);
 }
 
 static void put_value(struct log *log, const struct log_field *field)
 {
     char number[JSON_NUMBER];
     switch (field->type) {
-    case LOG_INTEGER: put_bare(log, number, json_write_integer(number, field->integer)); break;
+    case LOG_INTEGER:
+        put_bare(log, number,
+                 (size_t)snprintf(number, sizeof(number), "%" PRId64, field->integer));
+        break;
     case LOG_BOOLEAN: put_text(log, field->integer ? "true" : "false"); break;
     case LOG_JSON: put_json(log, field->string, field->length); break;
     case LOG_STRING: put_quoted(log, field->string, field->length); break;

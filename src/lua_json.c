@@ -1,8 +1,9 @@
-/* rouse.json: Lua values to JSON text and back. The grammar and the numbers are json.c's. */
+/* rouse.json: Lua values to JSON text and back. The grammar is jansson's, behind json.c. */
 #include <lauxlib.h>
 #include <lua.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,67 +16,62 @@
 #define NULL_KEY "rouse.json.null"
 #define ARRAY_KEY "rouse.json.array"
 
-/* ---- decode: stack slots of l_decode */
-enum { SLOT_TEXT = 1, SLOT_ARRAY, SLOT_NULL };
+/* ---- decode */
 
-static void push_string(lua_State *L, const struct json_parser *p)
+/* Holds the C tree while Lua values are made of it: any of those calls may raise. */
+#define BOX "rouse.json.tree"
+struct box {
+    struct json_t *root;
+};
+
+enum { SLOT_TEXT = 1, SLOT_BOX, SLOT_ARRAY, SLOT_NULL }; /* of l_decode's stack */
+
+static int l_close(lua_State *L)
 {
-    if (!p->escaped) {
-        lua_pushlstring(L, p->string, p->length);
-        return;
-    }
-    luaL_Buffer buffer;
-    char *room = luaL_buffinitsize(L, &buffer, p->length);
-    luaL_pushresultsize(&buffer, json_unescape(p->string, p->length, room));
+    struct box *box = box_check(L, 1, BOX);
+    json_free(box->root);
+    box->root = NULL;
+    return 0;
 }
 
-static bool push_value(lua_State *L, struct json_parser *p, enum json_event event);
+static void push_value(lua_State *L, const struct json_t *value);
 
-/* Pushes the array or object just opened: the table stays at the top between its items. */
-static bool push_array(lua_State *L, struct json_parser *p)
+static void push_array(lua_State *L, const struct json_t *array, size_t length)
 {
-    luaL_checkstack(L, 4, "json.decode");
-    lua_newtable(L);
+    lua_createtable(L, (int)length, 0);
     lua_pushvalue(L, SLOT_ARRAY);
     lua_setmetatable(L, -2);
-    lua_Integer n = 0;
-    enum json_event event;
-    while ((event = json_next(p)) != JSON_ARRAY_END) {
-        if (!push_value(L, p, event))
-            return false;
-        lua_rawseti(L, -2, ++n);
+    for (size_t i = 0; i < length; i++) {
+        push_value(L, json_item(array, i));
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
-    return true;
 }
 
-static bool push_object(lua_State *L, struct json_parser *p)
+static void push_object(lua_State *L, const struct json_t *object, size_t length)
 {
+    lua_createtable(L, 0, (int)length);
+    struct json_member member = {0};
+    while (json_next(object, &member)) {
+        lua_pushlstring(L, member.name, member.length);
+        push_value(L, member.value);
+        lua_rawset(L, -3);
+    }
+}
+
+static void push_value(lua_State *L, const struct json_t *value)
+{
+    struct json_view view;
     luaL_checkstack(L, 4, "json.decode");
-    lua_newtable(L);
-    enum json_event event;
-    while ((event = json_next(p)) != JSON_OBJECT_END) {
-        if (event != JSON_KEY)
-            return false;
-        push_string(L, p);
-        if (!push_value(L, p, json_next(p)))
-            return false;
-        lua_rawset(L, -3); /* the last of duplicate keys wins */
-    }
-    return true;
-}
-
-static bool push_value(lua_State *L, struct json_parser *p, enum json_event event)
-{
-    switch (event) {
-    case JSON_NULL: lua_pushvalue(L, SLOT_NULL); return true;
-    case JSON_TRUE: lua_pushboolean(L, 1); return true;
-    case JSON_FALSE: lua_pushboolean(L, 0); return true;
-    case JSON_INTEGER: lua_pushinteger(L, (lua_Integer)p->integer); return true;
-    case JSON_REAL: lua_pushnumber(L, p->real); return true;
-    case JSON_STRING: push_string(L, p); return true;
-    case JSON_ARRAY: return push_array(L, p);
-    case JSON_OBJECT: return push_object(L, p);
-    default: return false;
+    json_view(value, &view);
+    switch (view.kind) {
+    case KIND_NULL: lua_pushvalue(L, SLOT_NULL); break;
+    case KIND_FALSE: lua_pushboolean(L, 0); break;
+    case KIND_TRUE: lua_pushboolean(L, 1); break;
+    case KIND_INTEGER: lua_pushinteger(L, (lua_Integer)view.integer); break;
+    case KIND_REAL: lua_pushnumber(L, view.real); break;
+    case KIND_STRING: lua_pushlstring(L, view.string, view.length); break;
+    case KIND_ARRAY: push_array(L, value, view.length); break;
+    case KIND_OBJECT: push_object(L, value, view.length); break;
     }
 }
 
@@ -83,17 +79,18 @@ static int l_decode(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TSTRING);
     lua_settop(L, SLOT_TEXT);
-    luaL_getmetatable(L, ARRAY_KEY);
-    luaL_getmetatable(L, NULL_KEY);
     size_t length;
     const char *text = lua_tolstring(L, SLOT_TEXT, &length);
-    struct json_parser parser;
-    json_parser_init(&parser, text, length);
-    if (push_value(L, &parser, json_next(&parser)) && json_next(&parser) == JSON_END)
-        return 1;
+    struct box *box = box_new(L, sizeof(*box), BOX);
+    luaL_getmetatable(L, ARRAY_KEY);
+    luaL_getmetatable(L, NULL_KEY);
     struct err err;
-    json_parser_error(&parser, &err);
-    return fail(L, &err);
+    box->root = json_read(text, length, &err);
+    if (box->root == NULL)
+        return fail(L, &err);
+    lua_toclose(L, SLOT_BOX); /* frees the tree when this ends, not when the collector comes by */
+    push_value(L, box->root);
+    return 1;
 }
 
 /* ---- encode */
@@ -171,32 +168,29 @@ static int refuse(lua_State *L, const struct encoder *e, const char *what)
 
 static void put_string(lua_State *L, struct encoder *e, const char *s, size_t length)
 {
-    size_t size = json_quoted_size(s, length);
+    size_t room = e->room - e->used;
+    size_t size = json_write_string(e->data + e->used, room, s, length);
     if (size == 0)
         refuse(L, e, "string is not valid UTF-8");
-    char *out = reserve(L, e, size);
-    if (size == length + 2) { /* nothing to escape */
-        out[0] = '"';
-        memcpy(out + 1, s, length);
-        out[size - 1] = '"';
-    } else {
-        json_quote(out, s, length);
-    }
+    if (size > room)
+        json_write_string(reserve(L, e, size), size, s, length);
     e->used += size;
 }
 
 static void put_number(lua_State *L, struct encoder *e, int index)
 {
+    char *out = reserve(L, e, JSON_NUMBER);
     if (lua_isinteger(L, index)) {
-        char *out = reserve(L, e, JSON_NUMBER);
-        e->used += json_write_integer(out, lua_tointeger(L, index));
+        e->used += (size_t)snprintf(out, JSON_NUMBER, LUA_INTEGER_FMT, lua_tointeger(L, index));
         return;
     }
     double value = lua_tonumber(L, index);
     if (!isfinite(value))
         refuse(L, e, isnan(value) ? "NaN has no JSON form" : "infinity has no JSON form");
-    char *out = reserve(L, e, JSON_NUMBER);
-    e->used += json_write_real(out, value);
+    size_t size = json_write_real(out, value);
+    if (size == 0)
+        refuse(L, e, "out of memory");
+    e->used += size;
 }
 
 static void put_value(lua_State *L, struct encoder *e, int index);
@@ -324,8 +318,6 @@ static void put_table(lua_State *L, struct encoder *e, int table)
         if (e->levels[i].table == self)
             refuse(L, e, "table contains itself");
     }
-    if (e->depth == JSON_DEPTH)
-        refuse(L, e, "nested too deeply");
     luaL_checkstack(L, 8, "json.encode");
     if (lua_getmetatable(L, table)) {
         bool marked = lua_rawequal(L, -1, e->array);
@@ -356,6 +348,8 @@ static void put_table(lua_State *L, struct encoder *e, int table)
 
 static void put_value(lua_State *L, struct encoder *e, int index)
 {
+    if (e->depth == JSON_DEPTH)
+        refuse(L, e, "nested too deeply");
     switch (lua_type(L, index)) {
     case LUA_TSTRING: {
         size_t length;
@@ -454,6 +448,8 @@ int json_open(lua_State *L)
         {"decode", l_decode}, {"encode", l_encode}, {"array", l_array}, {"is_array", l_is_array},
         {NULL, NULL},
     };
+    static const luaL_Reg methods[] = {{NULL, NULL}};
+    box_type(L, BOX, methods, l_close);
     if (luaL_newmetatable(L, ARRAY_KEY)) {
         lua_pushboolean(L, 0); /* shared by every array: not to be had, not to be replaced */
         lua_setfield(L, -2, "__metatable");

@@ -114,11 +114,9 @@ bool redact_add(struct redact *redact, const char *value, size_t length)
         ok = add_base64(redact, value, length, before, "+/", room) && ok;
         ok = add_base64(redact, value, length, before, "-_", room) && ok;
     }
-    size_t quoted = json_quoted_size(value, length);
-    if (quoted != 0) {
-        json_quote(room, value, length);
+    size_t quoted = json_write_string(room, length * 6 + 2, value, length);
+    if (quoted != 0)
         ok = add_form(redact, room + 1, quoted - 2) && ok;
-    }
     explicit_bzero(room, length * 6 + 2);
     free(room);
     return ok;

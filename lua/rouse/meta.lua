@@ -461,6 +461,7 @@ function http.server(options) end
 local json = {}
 
 ---Decodes one document. Integers stay integers, arrays are marked, null is json.null.
+---Parsing takes memory outside the scripts' limit; a text that could need more than 128 MiB is refused.
 ---@param text string
 ---@return any value
 ---@return string? message with line and column
