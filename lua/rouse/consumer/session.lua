@@ -155,7 +155,7 @@ function methods:stop(parts, seconds)
       clean = false
       part.worker:cancel()
       self.log.warn("handler stopped in the middle", { topic = part.topic,
-        partition = part.partition, seconds = seconds })
+        partition = part.partition, waited = seconds })
     end
   end
   return clean

@@ -1,0 +1,230 @@
+--- What only a real coordinator shows of the consumer: members that come and go, refused commits, kills, markers.
+local support = require "spec.kafka.support"
+
+-- Logs where each record is, `delay` seconds after it came.
+local SLOW = [[
+local log, task = require "rouse.log", require "rouse.task"
+return {
+  consume = {},
+  handle = function(record)
+    task.sleep(%s)
+    log.info("record", { partition = record.partition, offset = record.offset })
+    return "done"
+  end,
+}
+]]
+
+local function consume(scope, sut, env, delay)
+  local path = scope:log("script")
+  local file = assert(io.open(path, "w"))
+  file:write(SLOW:format(delay or "0"))
+  file:close()
+  return scope:spawn {
+    command = { support.rouse, "run", path }, name = "consumer",
+    env = support.merge(support.kafka "plaintext", {
+      KAFKA_TOPIC = sut.topic, CONSUMER_GROUP = sut.group, IDLE_TIMEOUT = "1",
+    }, env),
+  }
+end
+
+local function index(number, run)
+  return { ROUSE_ASSIGN = "index", JOB_INDEX = tostring(number), CE_JOBRUN = run or "run-1" }
+end
+
+local function system(scope, partitions, count)
+  local sut = { topic = scope:topic { partitions = partitions }, group = support.name "group" }
+  sut.partitions = {}
+  for number = 0, partitions - 1 do sut.partitions[number + 1] = number end
+  if count then scope:produce { topic = sut.topic, partitions = sut.partitions, count = count } end
+  return sut
+end
+
+-- How often each record was handled, by "partition/offset", and how many there were in all.
+local function handled(...)
+  local times, count = {}, 0
+  for _, process in ipairs { ... } do
+    for partition, offset in process:text():gmatch('"partition":(%d+),"offset":(%d+)') do
+      local id = partition .. "/" .. offset
+      times[id] = (times[id] or 0) + 1
+      count = count + 1
+    end
+  end
+  return times, count
+end
+
+local function expect_all(times, partitions, count, most)
+  for partition = 0, partitions - 1 do
+    for offset = 0, count - 1 do
+      local n = times[partition .. "/" .. offset] or 0
+      assert.is_true(n >= 1, ("record %d/%d was lost"):format(partition, offset))
+      assert.is_true(n <= (most or math.huge),
+        ("record %d/%d was handled %d times"):format(partition, offset, n))
+    end
+  end
+end
+
+local function progress(process, count, seconds)
+  support.wait(count .. " records", seconds or 30, function()
+    local _, n = handled(process)
+    return n >= count
+  end)
+end
+
+-- Somebody else in the group; what it reads it commits.
+local function foreigner(scope, sut)
+  return scope:spawn {
+    command = { "kcat", "-b", support.brokers, "-G", sut.group, "-X", "auto.offset.reset=earliest",
+      "-X", "session.timeout.ms=6000", "-f", '"partition":%p,"offset":%o\n', "-u", sut.topic },
+    name = "kcat",
+  }
+end
+
+describe("a consumer in a group", function()
+  for _, strategy in ipairs { "range", "cooperative-sticky" } do
+    it("hands partitions over and loses no record: " .. strategy,
+      support.scoped(function(scope)
+        local sut = system(scope, 4, 2000)
+        local env = { ROUSE_KAFKA = "security.protocol=plaintext;partition.assignment.strategy=" .. strategy,
+          IDLE_TIMEOUT = "3" }
+        local first = consume(scope, sut, env, "0.005")
+        progress(first, 100)
+        local second = consume(scope, sut, env, "0.005")
+        progress(second, 100)
+        assert.equal(0, (first:terminate()))
+        assert.equal(0, (second:finish(60)))
+        -- A commit that meets the end of a cooperative rebalance is refused, and librdkafka then
+        -- takes the assignment for lost: what was not committed is handled again.
+        local lost = (first:text() .. second:text()):find("partitions lost", 1, true)
+        expect_all(handled(first, second), 4, 2000, not lost and 1 or nil)
+        assert.equal(0, (scope:left(sut.group, sut.topic)))
+      end))
+  end
+
+  it("commits what it handled when it is told to end", support.scoped(function(scope)
+    local sut = system(scope, 2, 2000)
+    local consumer = consume(scope, sut, nil, "0.001")
+    progress(consumer, 300)
+    assert.equal(0, (consumer:terminate()))
+    local _, count = handled(consumer)
+    local left = scope:left(sut.group, sut.topic)
+    assert.equal(4000, left + count)
+  end))
+
+  it("exits 78 where the topic does not exist", support.scoped(function(scope)
+    for _, env in ipairs { {}, index(0) } do
+      local sut = { topic = support.name "missing", group = support.name "group" }
+      local consumer = consume(scope, sut, env)
+      assert.equal(78, (consumer:finish(30)))
+      assert.truthy(consumer:text():find("topic does not exist", 1, true), consumer:text())
+    end
+  end))
+end)
+
+describe("a consumer by index", function()
+  it("starts without the delay of a join", support.scoped(function(scope)
+    local sut = system(scope, 4, 10)
+    local consumer = consume(scope, sut, index(2))
+    assert.equal(0, (consumer:finish(30)))
+    local times, count = handled(consumer)
+    assert.equal(10, count)
+    assert.equal(1, times["2/9"])
+    local _, rows = scope:left(sut.group, sut.topic)
+    for _, row in ipairs(rows) do
+      assert.equal(row.partition == 2 and 10 or -1, row.committed)
+    end
+  end))
+
+  it("joins the group where somebody is in it already", support.scoped(function(scope)
+    local sut = system(scope, 2)
+    local other = foreigner(scope, sut)
+    support.wait("the other member", 30, function()
+      return other:text():find("assigned", 1, true)
+    end)
+    local consumer = consume(scope, sut, index(0), "0")
+    support.wait("the join", 30, function()
+      return consumer:text():find("joining the group", 1, true)
+        and consumer:text():find("partitions assigned", 1, true)
+    end)
+    scope:produce { topic = sut.topic, partitions = { 0, 1 }, count = 20 }
+    assert.equal(0, (consumer:finish(60)))
+    other:terminate()
+    expect_all(handled(consumer, other), 2, 20)
+  end))
+
+  it("stops where somebody joins in the middle, and nothing is lost", support.scoped(function(scope)
+    local sut = system(scope, 1, 3000)
+    local consumer = consume(scope, sut, index(0), "0.002")
+    progress(consumer, 300)
+    local other = foreigner(scope, sut)
+    assert.equal(0, (consumer:finish(60)))
+    assert.truthy(consumer:text():find("partition given up", 1, true), consumer:text())
+    support.wait("the other to read the rest", 60, function()
+      return handled(other)["0/2999"]
+    end)
+    other:terminate()
+    expect_all(handled(consumer, other), 1, 3000, 2)
+  end))
+
+  it("goes on from its commit after a kill", support.scoped(function(scope)
+    local sut = system(scope, 1, 3000)
+    local all, committed = {}, 0
+    for round = 1, 3 do
+      local consumer = consume(scope, sut, index(0), "0.001")
+      all[round] = consumer
+      progress(consumer, 500)
+      consumer.child:kill("KILL")
+      consumer:finish()
+      for id in pairs((handled(consumer))) do
+        assert.is_true(tonumber(id:match("/(%d+)")) >= committed, id .. " was committed already")
+      end
+      local _, rows = scope:left(sut.group, sut.topic)
+      committed = math.max(0, rows[1].committed)
+    end
+    all[4] = consume(scope, sut, index(0), "0")
+    assert.equal(0, (all[4]:finish(60)))
+    expect_all(handled(table.unpack(all)), 1, 3000)
+    assert.equal(0, (scope:left(sut.group, sut.topic)))
+  end))
+
+  it("leaves to the other where two have one index", support.scoped(function(scope)
+    local sut = system(scope, 1, 2000)
+    local first = consume(scope, sut, index(0, "run-1"), "0.002")
+    progress(first, 200)
+    local second = consume(scope, sut, index(0, "run-2"), "0.002")
+    assert.equal(0, (first:finish(60)))
+    assert.truthy(first:text():find("run 'run-2' has taken the partition", 1, true), first:text())
+    assert.equal(0, (second:finish(60)))
+    expect_all(handled(first, second), 1, 2000, 2)
+    assert.equal(0, (scope:left(sut.group, sut.topic)))
+  end))
+
+  it("exits when only markers are left, and is not kept busy by them", support.scoped(function(scope)
+    local sut = system(scope, 1)
+    local transact = scope:transactor(sut.topic, 0)
+    for _, ending in ipairs { "commit", "abort" } do
+      transact "begin"
+      transact "put a"
+      transact "put b"
+      transact "flush"
+      transact(ending)
+    end
+    local first = consume(scope, sut, index(0))
+    assert.equal(0, (first:finish(30)))
+    local _, count = handled(first)
+    assert.equal(2, count)
+    local second = consume(scope, sut, index(0))
+    assert.equal(0, (second:finish(30)))
+    _, count = handled(second)
+    assert.equal(0, count)
+  end))
+
+  it("goes on after the broker was restarted", support.scoped(function(scope)
+    local sut = system(scope, 1, 2000)
+    local consumer = consume(scope, sut, index(0), "0.002")
+    progress(consumer, 300)
+    scope:restart_broker()
+    assert.equal(0, (consumer:finish(90)))
+    expect_all(handled(consumer), 1, 2000, 1)
+    assert.equal(0, (scope:left(sut.group, sut.topic)))
+  end, 180))
+end)
