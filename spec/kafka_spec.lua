@@ -210,6 +210,30 @@ describe("kafka consumer", function()
     assert.same({ nil, "the consumer was closed", "CLOSED" }, { other:join { timeout = 5 } })
   end))
 
+  it("lets other tasks run while there is always something to read", with_mock({ topics = { t = 1 } }, function(mock)
+    fill(mock, "t", 0, 500)
+    local consumer = consumer_of(mock)
+    assert(consumer:assign { { topic = "t", partition = 0, offset = 0 } })
+    assert(consumer:poll { max = 1, timeout = 5 })
+    local turns = 0
+    local other = task.spawn(function()
+      while true do
+        task.sleep(0)
+        turns = turns + 1
+      end
+    end)
+    local deadline = task.monotonic() + 0.1
+    while task.monotonic() < deadline do
+      assert(consumer:poll { max = 1, timeout = 5 })
+      local busy = task.monotonic() + 0.003
+      repeat until task.monotonic() > busy
+    end
+    assert(turns >= 5, turns)
+    assert.equal("records", assert(consumer:poll { timeout = 0 }).kind) -- what is there is found without waiting
+    other:cancel()
+    consumer:close()
+  end))
+
   it("loses nothing when a poll is cancelled", with_mock({ topics = { t = 1 } }, function(mock)
     fill(mock, "t", 0, 50)
     local consumer = consumer_of(mock)

@@ -10,10 +10,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "pool.h"
+
 #define TICK_NS 25000000L                 /* resolution of the CPU budget: 25 ms */
 #define WATCH_COUNT 1000                  /* instructions between looks in coroutines made by scripts */
 
 struct budget {
+    struct pool *pool;
     size_t used, memory;
     double burst;
     char refused[160], spent[160];        /* "file:line: " of the allocation refused, of the line stopped */
@@ -29,8 +32,14 @@ static const char registry_key = 0;
 struct budget *budget_new(void)
 {
     struct budget *budget = calloc(1, sizeof(*budget));
-    if (budget != NULL)
-        budget_set(budget, 64u << 20, 0.2);
+    if (budget == NULL)
+        return NULL;
+    budget->pool = pool_new();
+    if (budget->pool == NULL) {
+        free(budget);
+        return NULL;
+    }
+    budget_set(budget, 64u << 20, 0.2);
     return budget;
 }
 
@@ -40,6 +49,7 @@ void budget_free(struct budget *budget)
         return;
     if (budget->ticking)
         timer_delete(budget->timer);
+    pool_free(budget->pool);
     free(budget);
 }
 
@@ -69,7 +79,7 @@ void *budget_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     struct budget *budget = ud;
     size_t old = ptr != NULL ? osize : 0;
     if (nsize == 0) {
-        free(ptr);
+        pool_realloc(budget->pool, ptr, old, 0);
         budget->used -= old;
         return NULL;
     }
@@ -77,7 +87,7 @@ void *budget_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
         note_refused(budget);
         return NULL;
     }
-    void *block = realloc(ptr, nsize);
+    void *block = pool_realloc(budget->pool, ptr, old, nsize);
     if (block != NULL)
         budget->used = budget->used - old + nsize;
     return block;

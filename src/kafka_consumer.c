@@ -7,6 +7,7 @@
 #include "kafka_internal.h"
 
 #define WAKE_MIN 100
+#define TURN_NS 2000000 /* who polls and always finds something lets the loop turn this often */
 #define READ_MAX 10000 /* records of one poll, whatever was asked for */
 
 struct kafka_consumer {
@@ -15,6 +16,7 @@ struct kafka_consumer {
     struct kafka_events called; /* what callbacks reported during a read: comes after its records */
     rd_kafka_message_t **buffer;
     size_t buffer_size;
+    uint64_t turned;            /* when the loop last came by, or a poll had to wait for it */
     uint64_t poll_interval;     /* max.poll.interval.ms */
     bool unanswered;            /* a rebalance was reported and not answered yet */
     bool sleepy;                /* see wake_fetchers */
@@ -120,7 +122,9 @@ static void serve(struct kafka_consumer *consumer)
 
 static void drain(struct kafka_client *client)
 {
-    serve((struct kafka_consumer *)client);
+    struct kafka_consumer *consumer = (struct kafka_consumer *)client;
+    consumer->turned = uv_hrtime();
+    serve(consumer);
 }
 
 /*
@@ -135,7 +139,8 @@ static void tick(struct kafka_client *client)
     serve(consumer);
 }
 
-int kafka_consumer_poll(struct kafka_consumer *consumer, size_t max, size_t max_bytes, void (*ready)(void *arg), void *arg)
+int kafka_consumer_poll(struct kafka_consumer *consumer, size_t max, size_t max_bytes, bool at_once,
+                        void (*ready)(void *arg), void *arg)
 {
     if (consumer->poll.arg != NULL)
         return -1;
@@ -144,7 +149,10 @@ int kafka_consumer_poll(struct kafka_consumer *consumer, size_t max, size_t max_
     consumer->poll.max = max < 1 ? 1 : max > READ_MAX ? READ_MAX : max;
     consumer->poll.max_bytes = max_bytes;
     consumer->poll.told = false;
-    serve(consumer);
+    if (at_once || uv_hrtime() - consumer->turned < TURN_NS)
+        serve(consumer);
+    else
+        kafka_client_again(&consumer->client);
     return 0;
 }
 

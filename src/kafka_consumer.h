@@ -80,14 +80,17 @@ struct kafka_call *kafka_consumer_committed(struct kafka_consumer *consumer, con
 
 /*
  * One poll at a time. kafka_consumer_poll looks for an event of at most `max` records and, beyond the first record, `max_bytes`;
- * `ready` is called once, at once or later, when kafka_consumer_take has something to say. Returns -1, and nothing else
- * happens, while another poll is under way. A poll ends with take, or with unpoll by who does not want it any more.
+ * `ready` is called once, when kafka_consumer_take has something to say: now or later, and every few milliseconds later in any
+ * case, so that who always finds something lets the loop turn (not with `at_once`, which is for those who do not wait). Returns
+ * -1, and nothing else happens, while another poll is under way. A poll ends with take, or with unpoll by who does not want it
+ * any more.
  *
  * take: the event, owned by the caller; NULL when the consumer was closed meanwhile. Records of partitions that were taken away
  * between ready and take are gone from it, so it may be a records event with none.
  * unpoll: an event that nobody took is kept for the next poll. Allowed at any time by the one who polls, also after take.
  */
-int kafka_consumer_poll(struct kafka_consumer *consumer, size_t max, size_t max_bytes, void (*ready)(void *arg), void *arg);
+int kafka_consumer_poll(struct kafka_consumer *consumer, size_t max, size_t max_bytes, bool at_once,
+                        void (*ready)(void *arg), void *arg);
 struct kafka_event *kafka_consumer_take(struct kafka_consumer *consumer, const void *arg);
 void kafka_consumer_unpoll(struct kafka_consumer *consumer, const void *arg);
 void kafka_event_free(struct kafka_event *event);

@@ -283,7 +283,7 @@ static int l_poll(lua_State *L)
     struct poll_op *self = op_new(L, &type, sizeof(*self));
     kafka_client_ref(kafka_consumer_client(consumer));
     self->consumer = consumer;
-    if (kafka_consumer_poll(consumer, (size_t)max, (size_t)max_bytes, poll_ready, self) < 0)
+    if (kafka_consumer_poll(consumer, (size_t)max, (size_t)max_bytes, timeout == 0, poll_ready, self) < 0)
         return luaL_error(L, "consumer:poll: another task is polling this consumer");
     return op_await(L, &self->op, timeout);
 }

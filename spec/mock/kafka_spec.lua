@@ -4,6 +4,17 @@ local mock_kafka = require "rouse.mock.kafka"
 local task = require "rouse.task"
 
 describe("rouse.mock.kafka", function()
+  after_each(function() -- what closes in the background
+    task.run(function()
+      collectgarbage()
+      local deadline = task.monotonic() + 10
+      while task.handles() > 0 and task.monotonic() < deadline do
+        task.sleep(0.01)
+      end
+      assert.equal(0, (task.handles()))
+    end)
+  end)
+
   it("serves a consumer what it produced", function()
     task.run(function()
       local mock <close> = mock_kafka.new { topics = { orders = 2 } }
