@@ -419,20 +419,18 @@ describe("docs/operating.md", function()
       text = text .. read(path)
     end
     local explained, codes = OPERATING:match "\n| code | level |.-\n\n", 0
-    for call in text:gmatch ":note(%b())" do
-      for code in call:gsub('%b{}', ""):gmatch '"([%l_]+)"' do
-        codes = codes + 1
-        assert.is_truthy(explained:find("`" .. code .. "`", 1, true), code)
-      end
-    end
-    for call in text:gmatch ":hold(%b())" do
-      for code in call:gsub('%b{}', ""):gmatch '"([%l_]+)"' do
-        codes = codes + 1
-        assert.is_truthy(explained:find("`" .. code .. "`", 1, true), code)
+    for _, pattern in ipairs { ":note(%b())", ":hold(%b())", "%f[%w]code = ([^\n]+)" } do
+      for call in text:gmatch(pattern) do
+        for code in call:gsub("%b{}", ""):gmatch '"([%l_]+)"' do
+          codes = codes + 1
+          assert.is_truthy(explained:find("`" .. code .. "`", 1, true), code)
+        end
       end
     end
     assert.is_true(codes > 12)
-    for code in explained:gmatch "\n| `([%l_]+)`" do
+    local levels = read "lua/rouse/observer/effects.lua"
+    for code, level in explained:gmatch "\n| `([%l_]+)` | (%l+) |" do
+      assert.equal(levels:match("%f[%w_]" .. code .. ' = "(%l+)"') or "debug", level, code)
       assert.is_truthy(text:find('"' .. code .. '"', 1, true), code)
     end
   end)
