@@ -5,6 +5,7 @@
 local deadletter = require "rouse.consumer.deadletter"
 local environment = require "rouse.config.environment"
 local faults = require "rouse.consumer.faults"
+local hold = require "rouse.hold"
 local index = require "rouse.consumer.index"
 local properties = require "rouse.config.properties"
 local retry = require "rouse.consumer.retry"
@@ -14,10 +15,6 @@ local sys = require "rouse.core.sys"
 
 local consumer = {}
 
--- Code Engine restarts a daemon that fails at once; a fault at the start is held this long, with a
--- line a minute.
-local HOLD_SECONDS <const> = 600
-local HOLD_EVERY <const> = 60
 local SIGNAL_EXIT <const> = { INT = 130, TERM = 143 }
 
 local function merged(given, defaults)
@@ -31,7 +28,7 @@ end
 local function read_settings(run)
   local consume = run.script.consume
   local settings, problems = environment.consumer(run.env, { script = consume })
-  if not settings then return nil, table.concat(environment.lines(problems), "; ") end
+  if not settings then return nil, environment.lines(problems) end
   for _, secret in ipairs(settings.secrets) do run.log.secret(secret) end
   for _, note in ipairs(settings.notes) do run.log.info(note) end
   if type(settings.topics) == "string" then settings.topics = { settings.topics } end
@@ -115,19 +112,19 @@ local function watch_signals(run)
   end
 end
 
--- A fault before anything worked. A daemon that exits is started again at once, for ever: wait, and
--- say so.
+-- A fault before anything worked; a daemon holds it for a while, or until a signal.
 local function fail_start(run, outcome)
-  local until_then = run.task.monotonic() + HOLD_SECONDS
-  while true do
-    run.log.error(outcome.message, outcome.fields)
-    local left = until_then - run.task.monotonic()
-    if run.env.JOB_MODE ~= "daemon" or left <= 0 then return outcome.exit end
-    run.bell:clear()
-    if run.signal or run.bell:wait(math.min(left, HOLD_EVERY)) then
-      return SIGNAL_EXIT[run.signal] or outcome.exit
-    end
-  end
+  return hold.fault {
+    job_mode = run.env.JOB_MODE, code = outcome.exit, message = outcome.message,
+    fields = outcome.fields, log = run.log,
+    signals = {
+      -- watch_signals is the one who waits for them
+      wait = function(_, timeout)
+        if not run.signal then run.bell:wait(timeout) end
+        return run.signal
+      end,
+    },
+  }
 end
 
 local function begin(run, s)
@@ -161,8 +158,7 @@ local function main(run)
   task.spawn(watch_signals, run)
   local settings, problems = read_settings(run)
   if not settings then
-    return fail_start(run, faults.at_start(faults.exit.configuration,
-      "settings are missing or wrong: " .. problems))
+    return fail_start(run, faults.at_start(faults.exit.configuration, problems))
   end
   local opened, message = open(run, settings)
   if not opened then

@@ -78,7 +78,7 @@ local DEFAULTS <const> = {
     -- Memory is bounded by bytes. A queue that is full by its number of messages is looked at again
     -- only after a second (3 million small records: 12 s with 20000, 0.8 s so).
     ["fetch.max.bytes"] = "4194304",
-    ["queued.max.messages.kbytes"] = "16384",
+    ["queued.max.messages.kbytes"] = "8192",
     ["queued.min.messages"] = "1000000",
   },
   producer = {

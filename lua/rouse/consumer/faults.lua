@@ -43,7 +43,7 @@ end
 
 ---The outcome of a session that never got to work.
 ---@param exit integer
----@param message string
+---@param message string|string[]  one line of the log each
 ---@param fields table|nil
 function faults.at_start(exit, message, fields)
   return { kind = "fault", start = true, exit = exit, message = message, fields = fields }
