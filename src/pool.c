@@ -39,6 +39,13 @@ void pool_free(struct pool *pool)
     free(pool);
 }
 
+/* AddressSanitizer is to see every block of its own. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { POOLED = 0 };
+#else
+enum { POOLED = 1 };
+#endif
+
 static size_t class_of(size_t size)
 {
     return (size - 1) / STEP;
@@ -85,12 +92,12 @@ static void give(struct pool *pool, void *block, size_t size)
 
 void *pool_realloc(struct pool *pool, void *block, size_t old, size_t size)
 {
-#if defined(__SANITIZE_ADDRESS__) /* which is to see every block of its own */
-    if (size > 0)
-        return realloc(block, size);
-    free(block);
-    return NULL;
-#else
+    if (!POOLED) {
+        if (size > 0)
+            return realloc(block, size);
+        free(block);
+        return NULL;
+    }
     if (block == NULL || old == 0)
         return size == 0 ? NULL : size > POOL_LARGEST ? malloc(size) : take(pool, class_of(size));
     if (size == 0) {
@@ -107,5 +114,4 @@ void *pool_realloc(struct pool *pool, void *block, size_t old, size_t size)
     memcpy(moved, block, old < size ? old : size);
     give(pool, block, old);
     return moved;
-#endif
 }
