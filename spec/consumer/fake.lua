@@ -202,7 +202,10 @@ function Admin:offsets(options)
   local answer = {}
   for i, item in ipairs(options.partitions) do
     local log = self.cluster.logs[item.topic][item.partition]
-    answer[i] = {
+    if self.cluster.deleted then log = nil end
+    answer[i] = not log and {
+      topic = item.topic, partition = item.partition, error = "UNKNOWN_TOPIC_OR_PART",
+    } or {
       topic = item.topic, partition = item.partition,
       offset = options.at == "end" and log.next or 0,
     }

@@ -254,6 +254,19 @@ describe("consumer", function()
     assert.equal(2, cluster:committed_offset("payments", 0))
   end)
 
+  it("ends when its topic was deleted meanwhile", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 2)
+    local exit = run(cluster, {
+      handle = function(record)
+        cluster.deleted = record.offset == 1
+        return "done"
+      end,
+    }, by_index())
+    assert.equal(0, exit)
+    assert.is_true(cluster.calls.offsets >= 20)
+  end)
+
   it("parks a partition, goes on with the others, exits 65", function()
     for mode, expected in pairs { task = 65, daemon = 0 } do
       local cluster = fake.new { payments = 2 }

@@ -17,6 +17,8 @@ local POLL_RECORDS <const> = 500
 local TIMEOUT <const> = 10
 -- After a last look that found more to come, or none at all.
 local LOOK_AGAIN <const> = 0.25
+-- A topic that was missing in so many looks has been deleted: nothing is left to wait for.
+local MISSING_LOOKS <const> = 20
 -- Before the first assignment somebody else's session may have to end first.
 local FIRST_ASSIGNMENT <const> = 60
 
@@ -197,10 +199,8 @@ function methods:drained()
   local list, reached = {}, {}
   for _, part in ipairs(self:each()) do
     if part.state == "running" then
-      local at = math.max(part.prefix.position or -1, part.reached or -1)
-      if at < 0 then return false, "not read yet" end
-      list[#list + 1] = { topic = part.topic, partition = part.partition }
-      reached[#list] = at
+      list[#list + 1] = { topic = part.topic, partition = part.partition, part = part }
+      reached[#list] = math.max(part.prefix.position or -1, part.reached or -1)
     end
   end
   if #list == 0 then
@@ -211,8 +211,17 @@ function methods:drained()
   local ends, message = self.admin:offsets { partitions = list, at = "end", timeout = TIMEOUT }
   if not ends then return false, message end
   for i, item in ipairs(ends) do
-    if item.error then return false, item.error end
-    if not item.offset or item.offset > reached[i] then return false, "records are coming" end
+    local part = list[i].part
+    if not item.error then
+      part.missing = 0
+      if reached[i] < 0 then return false, "not read yet" end
+      if item.offset > reached[i] then return false, "records are coming" end
+    elseif faults.kind(item.error) == "topic" then
+      part.missing = (part.missing or 0) + 1
+      if part.missing < MISSING_LOOKS then return false, item.error end
+    else
+      return false, item.error
+    end
   end
   return true
 end
