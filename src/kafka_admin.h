@@ -25,15 +25,15 @@ struct kafka_call *kafka_admin_offsets(struct kafka_admin *admin, const struct k
 
 /* A group's commits (items NULL: of all partitions it has any for); an offset of KAFKA_OFFSET_NONE means no commit. */
 struct kafka_call *kafka_admin_group_offsets(struct kafka_admin *admin, const char *group,
-                                             const struct kafka_partition *items, size_t count, double timeout,
+                                             const struct kafka_partition *items, size_t count,
                                              kafka_done *done, void *arg);
 /* Commits for a group that has no live members. */
 struct kafka_call *kafka_admin_alter_group_offsets(struct kafka_admin *admin, const char *group,
-                                                   const struct kafka_partition *items, size_t count, double timeout,
+                                                   const struct kafka_partition *items, size_t count,
                                                    kafka_done *done, void *arg);
 /* result->groups. Not against the mock cluster: it does not answer, and librdkafka never recovers. */
 struct kafka_call *kafka_admin_describe_groups(struct kafka_admin *admin, const char **groups, size_t count,
-                                               double timeout, kafka_done *done, void *arg);
+                                               kafka_done *done, void *arg);
 
 /* Waits for an error of the handle (brokers down, refused credentials): a failed result carries it. One waiter at a time: -1. */
 struct kafka_call *kafka_admin_poll(struct kafka_admin *admin, kafka_done *done, void *arg);

@@ -206,6 +206,7 @@ void kafka_call_end(struct kafka_call *call, struct kafka_result *result)
         call->job->call = NULL;
     if (call->done != NULL)
         call->done(call->arg, result);
+    free(call->group);
     free(call);
 }
 

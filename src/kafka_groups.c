@@ -5,25 +5,48 @@
 #include "kafka_admin.h"
 #include "kafka_internal.h"
 
-static rd_kafka_AdminOptions_t *make_options(rd_kafka_t *rk, rd_kafka_admin_op_t op, double timeout, void *opaque)
+/*
+ * A request for a coordinator that times out inside librdkafka while the coordinator is away aborts the process when it
+ * comes back (librdkafka issues 3663 and 4605: the request is freed twice). So these requests get the longest time there is,
+ * the caller's time-out only cancels our call, and while one that was cancelled is still out no other is sent for the
+ * same group: however long a broker is away, one request a group waits for it.
+ */
+#define LONGEST_MS 3600000
+
+static rd_kafka_AdminOptions_t *make_options(rd_kafka_t *rk, rd_kafka_admin_op_t op, void *opaque)
 {
     rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(rk, op);
-    int ms = kafka_ms(timeout);
-    rd_kafka_AdminOptions_set_request_timeout(options, ms < 3600000 ? ms : 3600000, NULL, 0); /* its upper limit */
+    rd_kafka_AdminOptions_set_request_timeout(options, LONGEST_MS, NULL, 0);
     rd_kafka_AdminOptions_set_opaque(options, opaque);
     return options;
 }
 
+/* A call for a group's coordinator, or NULL after it has failed because an earlier one is still out. */
+static struct kafka_call *group_call(struct kafka_client *client, const char *group, kafka_done *done, void *arg)
+{
+    bool waiting = false;
+    for (struct kafka_call *other = client->calls; other != NULL; other = other->next)
+        waiting |= other->done == NULL && other->group != NULL && strcmp(other->group, group) == 0;
+    struct kafka_call *call = kafka_call_new(client, done, arg);
+    call->group = strdup(group);
+    if (!waiting)
+        return call;
+    kafka_call_fail(call, RD_KAFKA_RESP_ERR__WAIT_COORD, "the group's coordinator still owes an earlier answer");
+    return NULL;
+}
+
 struct kafka_call *kafka_admin_group_offsets(struct kafka_admin *admin, const char *group,
-                                             const struct kafka_partition *items, size_t count, double timeout,
+                                             const struct kafka_partition *items, size_t count,
                                              kafka_done *done, void *arg)
 {
     struct kafka_client *client = kafka_admin_client(admin);
-    struct kafka_call *call = kafka_call_new(client, done, arg);
+    struct kafka_call *call = group_call(client, group, done, arg);
+    if (call == NULL)
+        return NULL;
     rd_kafka_topic_partition_list_t *list = items != NULL ? kafka_list(items, count) : NULL;
     rd_kafka_ListConsumerGroupOffsets_t *request = rd_kafka_ListConsumerGroupOffsets_new(group, list);
     rd_kafka_AdminOptions_t *options =
-        make_options(client->rk, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, timeout, call);
+        make_options(client->rk, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, call);
     rd_kafka_ListConsumerGroupOffsets(client->rk, &request, 1, options, client->replies);
     rd_kafka_AdminOptions_destroy(options);
     rd_kafka_ListConsumerGroupOffsets_destroy(request);
@@ -33,15 +56,17 @@ struct kafka_call *kafka_admin_group_offsets(struct kafka_admin *admin, const ch
 }
 
 struct kafka_call *kafka_admin_alter_group_offsets(struct kafka_admin *admin, const char *group,
-                                                   const struct kafka_partition *items, size_t count, double timeout,
+                                                   const struct kafka_partition *items, size_t count,
                                                    kafka_done *done, void *arg)
 {
     struct kafka_client *client = kafka_admin_client(admin);
-    struct kafka_call *call = kafka_call_new(client, done, arg);
+    struct kafka_call *call = group_call(client, group, done, arg);
+    if (call == NULL)
+        return NULL;
     rd_kafka_topic_partition_list_t *list = kafka_list(items, count);
     rd_kafka_AlterConsumerGroupOffsets_t *request = rd_kafka_AlterConsumerGroupOffsets_new(group, list);
     rd_kafka_AdminOptions_t *options =
-        make_options(client->rk, RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS, timeout, call);
+        make_options(client->rk, RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS, call);
     rd_kafka_AlterConsumerGroupOffsets(client->rk, &request, 1, options, client->replies);
     rd_kafka_AdminOptions_destroy(options);
     rd_kafka_AlterConsumerGroupOffsets_destroy(request);
@@ -50,12 +75,14 @@ struct kafka_call *kafka_admin_alter_group_offsets(struct kafka_admin *admin, co
 }
 
 struct kafka_call *kafka_admin_describe_groups(struct kafka_admin *admin, const char **groups, size_t count,
-                                               double timeout, kafka_done *done, void *arg)
+                                               kafka_done *done, void *arg)
 {
     struct kafka_client *client = kafka_admin_client(admin);
-    struct kafka_call *call = kafka_call_new(client, done, arg);
+    struct kafka_call *call = group_call(client, count > 0 ? groups[0] : "", done, arg);
+    if (call == NULL)
+        return NULL;
     rd_kafka_AdminOptions_t *options =
-        make_options(client->rk, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, timeout, call);
+        make_options(client->rk, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, call);
     rd_kafka_DescribeConsumerGroups(client->rk, groups, count, options, client->replies);
     rd_kafka_AdminOptions_destroy(options);
     return call;

@@ -39,6 +39,7 @@ struct kafka_call {
     kafka_done *done;               /* NULL: cancelled, the answer is dropped */
     void *arg;
     struct kafka_job *job;          /* the thread that works for it, if any */
+    char *group;                    /* the group whose coordinator answers it, if any */
 };
 
 /* A blocking call of librdkafka on a thread of its own: a pool would let a few dead brokers hold up everything else. */

@@ -147,8 +147,8 @@ static int l_group_offsets(lua_State *L)
     const char *group = get_group(L, "admin:group_offsets");
     struct kafka_partition *items = get_partitions(L, "admin:group_offsets: partitions", &count);
     struct kafka_op *op = kafka_op_new(L, &type, kafka_admin_client(admin));
-    struct kafka_call *call = kafka_admin_group_offsets(admin, group, items, count, timeout, kafka_op_done, op);
-    return await(L, op, call, timeout);
+    struct kafka_call *call = kafka_admin_group_offsets(admin, group, items, count, kafka_op_done, op);
+    return kafka_op_await(L, op, call, timeout);
 }
 
 static int l_alter_group_offsets(lua_State *L)
@@ -167,8 +167,8 @@ static int l_alter_group_offsets(lua_State *L)
     for (size_t i = 0; i < count; i++)
         luaL_argcheck(L, items[i].offset >= 0, 2, "every partition needs an offset from 0");
     struct kafka_op *op = kafka_op_new(L, &type, kafka_admin_client(admin));
-    struct kafka_call *call = kafka_admin_alter_group_offsets(admin, group, items, count, timeout, kafka_op_done, op);
-    return await(L, op, call, timeout);
+    struct kafka_call *call = kafka_admin_alter_group_offsets(admin, group, items, count, kafka_op_done, op);
+    return kafka_op_await(L, op, call, timeout);
 }
 
 /* ---- groups ---- */
@@ -219,8 +219,8 @@ static int l_describe_groups(lua_State *L)
     const char **groups = lua_kafka_strings(L, -1, "admin:describe_groups: groups", &count);
     luaL_argcheck(L, count > 0, 2, "groups are missing");
     struct kafka_op *op = kafka_op_new(L, &type, kafka_admin_client(admin));
-    struct kafka_call *call = kafka_admin_describe_groups(admin, groups, count, timeout, kafka_op_done, op);
-    return await(L, op, call, timeout);
+    struct kafka_call *call = kafka_admin_describe_groups(admin, groups, count, kafka_op_done, op);
+    return kafka_op_await(L, op, call, timeout);
 }
 
 /* ---- errors ---- */
