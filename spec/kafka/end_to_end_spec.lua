@@ -40,6 +40,7 @@ end
 
 local function observe(sut)
   sut.observer = sut.scope:spawn { command = { support.rouse, "observer" }, env = sut.env, name = "observer" }
+  return sut.observer
 end
 
 local function finished(run)
@@ -166,10 +167,55 @@ local function exit_race(mode, listener)
   end
 end
 
+-- Observers that die without a word while they have something to do, and start again: nothing is kept on disk.
+local function crash(mode, listener)
+  return function(scope)
+    local sut = system(scope, { mode = mode, listener = listener })
+    -- A killed member stays in its group for this long, and the next one waits for it.
+    sut.env.ROUSE_KAFKA = sut.env.ROUSE_KAFKA .. ";session.timeout.ms=6000"
+    for round = 1, 3 do
+      observe(sut)
+      scope:produce { topic = sut.topic, partitions = { round }, count = 20 }
+      -- Once before its first decision, once with a run under way, once again.
+      if round > 1 then
+        local before = #submits(sut)
+        support.wait("a run", 30, function() return #submits(sut) > before end)
+      end
+      sut.observer.child:kill("KILL")
+      sut.observer:finish()
+      sut.observer = nil
+    end
+    observe(sut)
+    settle(sut)
+    nothing_left(sut)
+  end
+end
+
+-- Two at once see the same records; for each partition with work there is one instance, not two.
+local function two_observers(mode, listener)
+  return function(scope)
+    local sut = system(scope, { mode = mode, listener = listener })
+    local other = observe(sut)
+    observe(sut)
+    scope:produce { topic = sut.topic, partitions = { 0, 2 }, count = 20 }
+    settle(sut)
+    assert.same({ 0, 2 }, indices(sut, 1))
+    local instances = 0
+    for _, submit in ipairs(submits(sut)) do
+      instances = instances + #arrayspec.parse(submit.indices)
+    end
+    assert.equal(2, instances)
+    assert.equal(143, (other:terminate()))
+    nothing_left(sut)
+  end
+end
+
 describe("lag mode with index assignment", function()
   it("wakes one instance a partition, and again after a quiet time", support.scoped(round_trip("index", "plaintext")))
   it("finds a backlog that was there before the observer", support.scoped(backlog("index", "plaintext")))
   it("goes on after the broker was restarted", support.scoped(restart("index", "plaintext"), 300))
+  it("forgets nothing when observers are killed", support.scoped(crash("index", "plaintext")))
+  it("wakes once when two observers watch", support.scoped(two_observers("index", "plaintext")))
   it("strands no record around a consumer's exit", support.scoped(exit_race("index", "plaintext"), 180))
 end)
 
@@ -187,6 +233,7 @@ end)
 describe("claims mode", function()
   it("wakes consumers, and again after a quiet time", support.scoped(round_trip("claims", "plaintext")))
   it("finds a backlog that was there before the observer", support.scoped(backlog("claims", "sasl")))
+  it("forgets nothing when observers are killed", support.scoped(crash("claims", "plaintext"), 180))
   it("goes on after the broker was restarted", support.scoped(restart("claims", "plaintext"), 300))
 end)
 
