@@ -33,7 +33,8 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
         admin->error_count--;
     }
     char text[512];
-    struct trouble *trouble = &admin->errors[(admin->error_first + admin->error_count++) % ERRORS_KEPT];
+    size_t at = (admin->error_first + admin->error_count++) % ERRORS_KEPT;
+    struct trouble *trouble = &admin->errors[at];
     trouble->fatal = code == RD_KAFKA_RESP_ERR__FATAL;
     if (trouble->fatal) {
         code = rd_kafka_fatal_error(rk, text, sizeof(text));
@@ -136,7 +137,8 @@ struct metadata_job {
     char **topics;              /* NULL: all */
 };
 
-static void copy_topic(struct kafka_result *result, struct kafka_meta_topic *to, const rd_kafka_metadata_topic_t *from)
+static void copy_topic(struct kafka_result *result, struct kafka_meta_topic *to,
+                       const rd_kafka_metadata_topic_t *from)
 {
     to->name = kafka_result_copy(result, from->topic, strlen(from->topic));
     to->error = kafka_err_name(from->err);
@@ -149,7 +151,8 @@ static void copy_topic(struct kafka_result *result, struct kafka_meta_topic *to,
     }
 }
 
-static void copy_wanted(struct kafka_result *result, const struct metadata_job *self, const struct rd_kafka_metadata *from)
+static void copy_wanted(struct kafka_result *result, const struct metadata_job *self,
+                        const struct rd_kafka_metadata *from)
 {
     struct kafka_metadata *to = result->metadata;
     for (size_t i = 0; i < self->count; i++) {
@@ -183,7 +186,8 @@ static void metadata_work(rd_kafka_t *rk, struct kafka_job *job)
     for (int i = 0; i < from->broker_cnt; i++) {
         to->brokers[i].id = from->brokers[i].id;
         to->brokers[i].port = from->brokers[i].port;
-        to->brokers[i].host = kafka_result_copy(result, from->brokers[i].host, strlen(from->brokers[i].host));
+        to->brokers[i].host = kafka_result_copy(result, from->brokers[i].host,
+                                                strlen(from->brokers[i].host));
     }
     size_t room = self->topics != NULL ? self->count : (size_t)from->topic_cnt;
     to->topics = kafka_result_alloc(result, room * sizeof(*to->topics));
@@ -204,7 +208,8 @@ static void metadata_release(struct kafka_job *job)
     free(self);
 }
 
-struct kafka_call *kafka_admin_metadata(struct kafka_admin *admin, const char *const *topics, size_t count, double timeout,
+struct kafka_call *kafka_admin_metadata(struct kafka_admin *admin, const char *const *topics,
+                                        size_t count, double timeout,
                                         kafka_done *done, void *arg)
 {
     struct metadata_job *self = kafka_job_new(sizeof(*self), timeout);
@@ -252,7 +257,8 @@ static void offsets_release(struct kafka_job *job)
     free(self);
 }
 
-struct kafka_call *kafka_admin_offsets(struct kafka_admin *admin, const struct kafka_partition *items, size_t count,
+struct kafka_call *kafka_admin_offsets(struct kafka_admin *admin,
+                                       const struct kafka_partition *items, size_t count,
                                        int64_t at, double timeout, kafka_done *done, void *arg)
 {
     struct offsets_job *self = kafka_job_new(sizeof(*self), timeout);

@@ -6,7 +6,8 @@
 #include "kafka_internal.h"
 
 #define REPLIES_PER_TURN 64
-#define GIVE_UP_MS 1000 /* after the close's own deadline: destroying is known to hang in rare cases */
+/* after the close's own deadline: destroying is known to hang in rare cases */
+#define GIVE_UP_MS 1000
 
 /* ---- callbacks: the opaque of every conf is the port ---- */
 
@@ -25,7 +26,8 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
         log_line(port, level, facility, message);
 }
 
-void kafka_client_log(struct kafka_client *client, int level, const char *facility, const char *message)
+void kafka_client_log(struct kafka_client *client, int level, const char *facility,
+                      const char *message)
 {
     log_line(client->port, level, facility, message);
 }
@@ -46,25 +48,33 @@ struct kafka_client *kafka_client_of(void *opaque)
 static int set(rd_kafka_conf_t *conf, const struct kafka_property *property, struct err *err)
 {
     char text[256];
-    if (rd_kafka_conf_set(conf, property->name, property->value, text, sizeof(text)) == RD_KAFKA_CONF_OK)
+    if (rd_kafka_conf_set(conf, property->name, property->value, text,
+                          sizeof(text)) == RD_KAFKA_CONF_OK)
         return 0;
     return err_set(err, "CONFIG", "%s", text);
 }
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct kafka_property *)a)->name, ((const struct kafka_property *)b)->name);
+    return strcmp(((const struct kafka_property *)a)->name,
+                  ((const struct kafka_property *)b)->name);
 }
 
-/* librdkafka is the only judge of properties; sorted, so that of several mistakes always the same one is reported. */
-static rd_kafka_conf_t *make_conf(const struct kafka_setup *setup, const struct kafka_options *options,
-                                  struct kafka_port *port, struct kafka_client *client, struct err *err)
+/*
+ * librdkafka is the only judge of properties; sorted, so that of several mistakes always the same
+ * one is reported.
+ */
+static rd_kafka_conf_t *make_conf(const struct kafka_setup *setup,
+                                  const struct kafka_options *options,
+                                  struct kafka_port *port, struct kafka_client *client,
+                                  struct err *err)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     struct kafka_property *sorted = kafka_alloc(options->count * sizeof(*sorted));
     int status = 0;
     for (const struct kafka_property *p = setup->defaults; p != NULL && p->name != NULL; p++)
-        rd_kafka_conf_set(conf, p->name, p->value, NULL, 0); /* newer than the library: it does without */
+        /* newer than the library: it does without */
+        rd_kafka_conf_set(conf, p->name, p->value, NULL, 0);
     if (options->count > 0)
         memcpy(sorted, options->properties, options->count * sizeof(*sorted));
     qsort(sorted, options->count, sizeof(*sorted), by_name);
@@ -123,7 +133,8 @@ static void close_loop(struct kafka_client *client)
     client->timer = NULL;
 }
 
-int kafka_client_open(struct kafka_client *client, const struct kafka_kind *kind, const struct kafka_setup *setup,
+int kafka_client_open(struct kafka_client *client, const struct kafka_kind *kind,
+                      const struct kafka_setup *setup,
                       const struct kafka_options *options, struct err *err)
 {
     client->kind = kind;
@@ -301,12 +312,16 @@ static bool take_outcome(struct kafka_client *client, bool ended, struct kafka_r
     return there;
 }
 
-/* What remains is done by the thread, unseen: a job that waits for a broker, or librdkafka's own end, which may hang. */
+/*
+ * What remains is done by the thread, unseen: a job that waits for a broker, or librdkafka's own
+ * end, which may hang.
+ */
 static void on_patience(uv_timer_t *timer)
 {
     struct kafka_client *client = timer->data;
     struct kafka_result outcome = {.failed = true};
-    err_set(&outcome.err, "TIMEDOUT", "the %s did not close in time and was given up", client->kind->name);
+    err_set(&outcome.err, "TIMEDOUT", "the %s did not close in time and was given up",
+            client->kind->name);
     take_outcome(client, false, &outcome);
     end_close(client, &outcome);
 }

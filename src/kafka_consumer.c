@@ -22,7 +22,8 @@ struct kafka_consumer {
     bool sleepy;                /* see wake_fetchers */
     size_t peak;                /* the most that was queued since the fetchers were woken */
     char *username, *password;  /* sasl's, for wake_fetchers */
-    char **topics;              /* that were ever assigned: librdkafka knows their leaders, or looks for them */
+    /* that were ever assigned: librdkafka knows their leaders, or looks for them */
+    char **topics;
     size_t topic_count;
     struct {
         void (*ready)(void *arg);
@@ -35,7 +36,8 @@ struct kafka_consumer {
 
 /* ---- callbacks, served inside a read ---- */
 
-static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *list, void *opaque)
+static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
+                         rd_kafka_topic_partition_list_t *list, void *opaque)
 {
     struct kafka_consumer *consumer = (struct kafka_consumer *)kafka_client_of(opaque);
     if (consumer == NULL) { /* closing: treated as unassign whatever is asked */
@@ -43,7 +45,8 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topi
         return;
     }
     bool assign = code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-    struct kafka_event *event = kafka_event_new(assign ? KAFKA_EVENT_ASSIGN : KAFKA_EVENT_REVOKE, 0);
+    struct kafka_event *event = kafka_event_new(assign ? KAFKA_EVENT_ASSIGN : KAFKA_EVENT_REVOKE,
+                                                0);
     event->lost = !assign && rd_kafka_assignment_lost(rk);
     event->protocol = rd_kafka_rebalance_protocol(rk);
     event->partitions = kafka_list_result(&event->memory, list);
@@ -70,9 +73,10 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 /* ---- the stream ---- */
 
 /*
- * Before 2.2.0 a broker's thread that found the queue full sleeps for up to a second, whatever is read meanwhile: 20,000
- * records a second, or a queue that holds a second's worth in memory. Setting the credentials, even to what they are, is
- * the one call that wakes these threads and does nothing else.
+ * Before 2.2.0 a broker's thread that found the queue full sleeps for up to a second, whatever is
+ * read meanwhile: 20,000 records a second, or a queue that holds a second's worth in memory.
+ * Setting the credentials, even to what they are, is the one call that wakes these threads and does
+ * nothing else.
  */
 static void wake_fetchers(struct kafka_consumer *consumer)
 {
@@ -98,7 +102,8 @@ static void read_queue(struct kafka_consumer *consumer)
     }
     ssize_t count = rd_kafka_consume_batch_queue(consumer->client.queue, 0, consumer->buffer, max);
     if (count > 0)
-        kafka_events_read(&consumer->events, consumer->buffer, (size_t)count, consumer->poll.max_bytes);
+        kafka_events_read(&consumer->events, consumer->buffer, (size_t)count,
+                          consumer->poll.max_bytes);
     if (consumer->sleepy)
         wake_fetchers(consumer);
     struct kafka_event *event;
@@ -128,8 +133,8 @@ static void drain(struct kafka_client *client)
 }
 
 /*
- * Reading no message counts as a poll for max.poll.interval.ms: what that interval guards against, a program that hangs,
- * is a loop that does not get here.
+ * Reading no message counts as a poll for max.poll.interval.ms: what that interval guards against,
+ * a program that hangs, is a loop that does not get here.
  */
 static void tick(struct kafka_client *client)
 {
@@ -176,7 +181,10 @@ void kafka_consumer_unpoll(struct kafka_consumer *consumer, const void *arg)
     consumer->poll.arg = NULL;
 }
 
-/* Also the event that a poll was told of and has not taken, which stays an event, perhaps an empty one. */
+/*
+ * Also the event that a poll was told of and has not taken, which stays an event, perhaps an empty
+ * one.
+ */
 static void purge(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *list)
 {
     kafka_events_purge(&consumer->events, list);
@@ -210,7 +218,8 @@ static int check_conf(rd_kafka_conf_t *conf, void *client, struct err *err)
     char value[64];
     size_t size = sizeof(value);
     if (rd_kafka_conf_get(conf, "group.id", NULL, &size) != RD_KAFKA_CONF_OK || size <= 1)
-        return err_set(err, "CONFIG", "group.id is required for a consumer, also for one that joins no group");
+        return err_set(err, "CONFIG",
+                       "group.id is required for a consumer, also for one that joins no group");
     size = sizeof(value);
     struct kafka_consumer *consumer = client;
     rd_kafka_conf_get(conf, "max.poll.interval.ms", value, &size);
@@ -226,7 +235,10 @@ static void configure(rd_kafka_conf_t *conf)
     rd_kafka_conf_set_error_cb(conf, on_error);
 }
 
-/* Memory is bounded by the fetch size, not by a short queue, which would stall for a second each time it is full. */
+/*
+ * Memory is bounded by the fetch size, not by a short queue, which would stall for a second each
+ * time it is full.
+ */
 static const struct kafka_property defaults[] = {
     {"enable.metrics.push", "false"},
     {"fetch.max.bytes", "2000000"},
@@ -245,7 +257,8 @@ static void stop(struct kafka_client *client)
     bool *unanswered = kafka_alloc(sizeof(*unanswered));
     *unanswered = consumer->unanswered;
     client->finish_state = unanswered;
-    kafka_events_clear(&consumer->events); /* a message that is held would hold up the destruction for ever */
+    /* a message that is held would hold up the destruction for ever */
+    kafka_events_clear(&consumer->events);
     kafka_event_free(consumer->poll.event);
     consumer->poll.event = NULL;
     if (consumer->poll.arg != NULL && !consumer->poll.told) {
@@ -316,7 +329,8 @@ struct kafka_client *kafka_consumer_client(struct kafka_consumer *consumer)
 
 /* ---- what is consumed ---- */
 
-int kafka_consumer_subscribe(struct kafka_consumer *consumer, const struct kafka_partition *topics, size_t count,
+int kafka_consumer_subscribe(struct kafka_consumer *consumer, const struct kafka_partition *topics,
+                             size_t count,
                              struct err *err)
 {
     rd_kafka_resp_err_t code;
@@ -361,11 +375,13 @@ static bool is_new_topic(struct kafka_consumer *consumer, const char *topic)
 }
 
 /*
- * Up to 2.10.0 librdkafka looks for the leaders of a topic it has just heard of once a second (its issue 5032): the first record
- * of a new assignment came after 0.95 s. Asking for the known topics' metadata at once brings it in milliseconds. Nobody
- * waits for the answer, and a failure leaves things as they were.
+ * Up to 2.10.0 librdkafka looks for the leaders of a topic it has just heard of once a second (its
+ * issue 5032): the first record of a new assignment came after 0.95 s. Asking for the known topics'
+ * metadata at once brings it in milliseconds. Nobody waits for the answer, and a failure leaves
+ * things as they were.
  */
-static void find_leaders(struct kafka_consumer *consumer, const struct kafka_partition *items, size_t count)
+static void find_leaders(struct kafka_consumer *consumer, const struct kafka_partition *items,
+                         size_t count)
 {
     bool any = false;
     for (size_t i = 0; i < count; i++) {
@@ -381,7 +397,8 @@ static void find_leaders(struct kafka_consumer *consumer, const struct kafka_par
         leaders_release(job);
 }
 
-int kafka_consumer_assign(struct kafka_consumer *consumer, enum kafka_assign how, const struct kafka_partition *items,
+int kafka_consumer_assign(struct kafka_consumer *consumer, enum kafka_assign how,
+                          const struct kafka_partition *items,
                           size_t count, struct err *err)
 {
     rd_kafka_t *rk = consumer->client.rk;
@@ -404,7 +421,8 @@ int kafka_consumer_assign(struct kafka_consumer *consumer, enum kafka_assign how
 }
 
 /* The first item that failed, as the call's error. */
-static int item_error(const rd_kafka_topic_partition_list_t *list, rd_kafka_resp_err_t fine, struct err *err)
+static int item_error(const rd_kafka_topic_partition_list_t *list, rd_kafka_resp_err_t fine,
+                      struct err *err)
 {
     for (int i = 0; i < list->cnt; i++) {
         rd_kafka_resp_err_t code = list->elems[i].err;
@@ -415,7 +433,8 @@ static int item_error(const rd_kafka_topic_partition_list_t *list, rd_kafka_resp
     return 0;
 }
 
-int kafka_consumer_pause(struct kafka_consumer *consumer, bool pause, const struct kafka_partition *items, size_t count,
+int kafka_consumer_pause(struct kafka_consumer *consumer, bool pause,
+                         const struct kafka_partition *items, size_t count,
                          struct err *err)
 {
     rd_kafka_topic_partition_list_t *list = kafka_list(items, count);
@@ -428,7 +447,8 @@ int kafka_consumer_pause(struct kafka_consumer *consumer, bool pause, const stru
     return status;
 }
 
-int kafka_consumer_seek(struct kafka_consumer *consumer, const struct kafka_partition *items, size_t count,
+int kafka_consumer_seek(struct kafka_consumer *consumer, const struct kafka_partition *items,
+                        size_t count,
                         struct err *err)
 {
     rd_kafka_topic_partition_list_t *list = kafka_list(items, count);
@@ -440,7 +460,8 @@ int kafka_consumer_seek(struct kafka_consumer *consumer, const struct kafka_part
     return status;
 }
 
-int kafka_consumer_store(struct kafka_consumer *consumer, const struct kafka_partition *items, size_t count,
+int kafka_consumer_store(struct kafka_consumer *consumer, const struct kafka_partition *items,
+                         size_t count,
                          struct err *err)
 {
     rd_kafka_topic_partition_list_t *list = kafka_list(items, count);
@@ -463,7 +484,8 @@ int kafka_consumer_assignment(struct kafka_consumer *consumer, struct kafka_resu
     return kafka_err(&result->err, code, NULL);
 }
 
-int kafka_consumer_position(struct kafka_consumer *consumer, const struct kafka_partition *items, size_t count,
+int kafka_consumer_position(struct kafka_consumer *consumer, const struct kafka_partition *items,
+                            size_t count,
                             struct kafka_result *result)
 {
     rd_kafka_topic_partition_list_t *list = kafka_list(items, count);
@@ -476,7 +498,8 @@ int kafka_consumer_position(struct kafka_consumer *consumer, const struct kafka_
 
 /* ---- commits ---- */
 
-struct kafka_call *kafka_consumer_commit(struct kafka_consumer *consumer, const struct kafka_partition *items, size_t count,
+struct kafka_call *kafka_consumer_commit(struct kafka_consumer *consumer,
+                                         const struct kafka_partition *items, size_t count,
                                          kafka_done *done, void *arg)
 {
     struct kafka_client *client = &consumer->client;
@@ -516,8 +539,10 @@ static void committed_release(struct kafka_job *job)
     free(self);
 }
 
-struct kafka_call *kafka_consumer_committed(struct kafka_consumer *consumer, const struct kafka_partition *items,
-                                            size_t count, double timeout, kafka_done *done, void *arg)
+struct kafka_call *kafka_consumer_committed(struct kafka_consumer *consumer,
+                                            const struct kafka_partition *items,
+                                            size_t count, double timeout, kafka_done *done,
+                                            void *arg)
 {
     struct committed_job *self = kafka_job_new(sizeof(*self), timeout);
     self->job.work = committed_work;

@@ -8,7 +8,10 @@
 
 #include "kafka_internal.h"
 
-/* A result's memory: a chain of blocks, each as large as what was asked for, or BLOCK for many small things. */
+/*
+ * A result's memory: a chain of blocks, each as large as what was asked for, or BLOCK for many
+ * small things.
+ */
 #define BLOCK 4096
 
 struct block {
@@ -136,7 +139,8 @@ rd_kafka_topic_partition_list_t *kafka_list(const struct kafka_partition *items,
     return list;
 }
 
-void kafka_list_copy(struct kafka_result *result, struct kafka_partitions *to, const rd_kafka_topic_partition_list_t *from)
+void kafka_list_copy(struct kafka_result *result, struct kafka_partitions *to,
+                     const rd_kafka_topic_partition_list_t *from)
 {
     to->count = from != NULL ? (size_t)from->cnt : 0;
     to->items = kafka_result_alloc(result, to->count * sizeof(*to->items));
@@ -156,7 +160,8 @@ void kafka_list_copy(struct kafka_result *result, struct kafka_partitions *to, c
     }
 }
 
-struct kafka_partitions *kafka_list_result(struct kafka_result *result, const rd_kafka_topic_partition_list_t *from)
+struct kafka_partitions *kafka_list_result(struct kafka_result *result,
+                                           const rd_kafka_topic_partition_list_t *from)
 {
     struct kafka_partitions *list = kafka_result_alloc(result, sizeof(*list));
     kafka_list_copy(result, list, from);

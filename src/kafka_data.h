@@ -1,7 +1,7 @@
 /*
- * Plain values that cross between the Kafka mechanism and its users: properties, partition lists, metadata, group
- * descriptions and the result of an asynchronous call. No type of librdkafka appears here, so bindings include this file
- * and never rdkafka.h.
+ * Plain values that cross between the Kafka mechanism and its users: properties, partition lists,
+ * metadata, group descriptions and the result of an asynchronous call. No type of librdkafka
+ * appears here, so bindings include this file and never rdkafka.h.
  */
 #ifndef ROUSE_KAFKA_DATA_H
 #define ROUSE_KAFKA_DATA_H
@@ -29,7 +29,10 @@ struct kafka_log {
     void *arg;
 };
 
-/* As an argument it borrows its strings from the caller for the call; in a kafka_partitions it shares the list's memory. */
+/*
+ * As an argument it borrows its strings from the caller for the call; in a kafka_partitions it
+ * shares the list's memory.
+ */
 struct kafka_partition {
     const char *topic;
     int32_t partition;
@@ -104,20 +107,32 @@ struct kafka_result {
     void *arena;                /* owns the values above */
 };
 
-/* Called once on the loop thread; the callee takes what the result owns by copying the struct and zeroing the original. */
+/*
+ * Called once on the loop thread; the callee takes what the result owns by copying the struct and
+ * zeroing the original.
+ */
 typedef void kafka_done(void *arg, struct kafka_result *result);
 
 /* Frees what the result owns and clears it. */
 void kafka_result_free(struct kafka_result *result);
 
-/* Memory of a result; zeroed, never NULL (out of memory ends the process, as for all small allocations here). */
+/*
+ * Memory of a result; zeroed, never NULL (out of memory ends the process, as for all small
+ * allocations here).
+ */
 void *kafka_result_alloc(struct kafka_result *result, size_t size);
 const char *kafka_result_copy(struct kafka_result *result, const void *bytes, size_t size);
 
-/* calloc that ends the process when there is no memory: librdkafka itself does not survive that either. */
+/*
+ * calloc that ends the process when there is no memory: librdkafka itself does not survive that
+ * either.
+ */
 void *kafka_alloc(size_t size);
 
-/* Whether `name` matches the POSIX extended regular expression `pattern`, as librdkafka matches topics: 1, 0, or -1 and err. */
+/*
+ * Whether `name` matches the POSIX extended regular expression `pattern`, as librdkafka matches
+ * topics: 1, 0, or -1 and err.
+ */
 int kafka_match(const char *pattern, const char *name, struct err *err);
 
 /* The version of the library in use, "2.0.2"; static. */

@@ -77,7 +77,8 @@ static struct kafka_event *from_error(rd_kafka_message_t *message)
     return event;
 }
 
-void kafka_events_read(struct kafka_events *events, rd_kafka_message_t **messages, size_t count, size_t max_bytes)
+void kafka_events_read(struct kafka_events *events, rd_kafka_message_t **messages, size_t count,
+                       size_t max_bytes)
 {
     size_t from = 0;
     while (from < count) {
@@ -100,11 +101,13 @@ void kafka_events_read(struct kafka_events *events, rd_kafka_message_t **message
     }
 }
 
-static bool listed(const rd_kafka_topic_partition_list_t *list, const char *topic, int32_t partition)
+static bool listed(const rd_kafka_topic_partition_list_t *list, const char *topic,
+                   int32_t partition)
 {
     if (list == NULL)
         return true;
-    return rd_kafka_topic_partition_list_find((rd_kafka_topic_partition_list_t *)list, topic, partition) != NULL;
+    return rd_kafka_topic_partition_list_find((rd_kafka_topic_partition_list_t *)list, topic,
+                                              partition) != NULL;
 }
 
 static void purge_records(struct kafka_event *event, const rd_kafka_topic_partition_list_t *list)
@@ -163,12 +166,14 @@ void kafka_event_record(const struct kafka_event *event, size_t index, struct ka
     record->headers = headers;
 }
 
-bool kafka_record_header(const struct kafka_record *record, size_t index, const char **name, const char **value,
+bool kafka_record_header(const struct kafka_record *record, size_t index, const char **name,
+                         const char **value,
                          size_t *size)
 {
     const void *bytes = NULL;
     if (record->headers == NULL ||
-        rd_kafka_header_get_all(record->headers, index, name, &bytes, size) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        rd_kafka_header_get_all(record->headers, index, name, &bytes,
+                                size) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return false;
     *value = bytes;
     return true;

@@ -6,10 +6,11 @@
 #include "kafka_internal.h"
 
 /*
- * A request for a coordinator that times out inside librdkafka while the coordinator is away aborts the process when it
- * comes back (librdkafka issues 3663 and 4605: the request is freed twice). So these requests get the longest time there is,
- * the caller's time-out only cancels our call, and while one that was cancelled is still out no other is sent for the
- * same group: however long a broker is away, one request a group waits for it.
+ * A request for a coordinator that times out inside librdkafka while the coordinator is away aborts
+ * the process when it comes back (librdkafka issues 3663 and 4605: the request is freed twice). So
+ * these requests get the longest time there is, the caller's time-out only cancels our call, and
+ * while one that was cancelled is still out no other is sent for the same group: however long a
+ * broker is away, one request a group waits for it.
  */
 #define LONGEST_MS 3600000
 
@@ -21,8 +22,12 @@ static rd_kafka_AdminOptions_t *make_options(rd_kafka_t *rk, rd_kafka_admin_op_t
     return options;
 }
 
-/* A call for a group's coordinator, or NULL after it has failed because an earlier one is still out. */
-static struct kafka_call *group_call(struct kafka_client *client, const char *group, kafka_done *done, void *arg)
+/*
+ * A call for a group's coordinator, or NULL after it has failed because an earlier one is still
+ * out.
+ */
+static struct kafka_call *group_call(struct kafka_client *client, const char *group,
+                                     kafka_done *done, void *arg)
 {
     bool waiting = false;
     for (struct kafka_call *other = client->calls; other != NULL; other = other->next)
@@ -31,7 +36,8 @@ static struct kafka_call *group_call(struct kafka_client *client, const char *gr
     call->group = strdup(group);
     if (!waiting)
         return call;
-    kafka_call_fail(call, RD_KAFKA_RESP_ERR__WAIT_COORD, "the group's coordinator still owes an earlier answer");
+    kafka_call_fail(call, RD_KAFKA_RESP_ERR__WAIT_COORD,
+                    "the group's coordinator still owes an earlier answer");
     return NULL;
 }
 
@@ -44,7 +50,8 @@ struct kafka_call *kafka_admin_group_offsets(struct kafka_admin *admin, const ch
     if (call == NULL)
         return NULL;
     rd_kafka_topic_partition_list_t *list = items != NULL ? kafka_list(items, count) : NULL;
-    rd_kafka_ListConsumerGroupOffsets_t *request = rd_kafka_ListConsumerGroupOffsets_new(group, list);
+    rd_kafka_ListConsumerGroupOffsets_t *request = rd_kafka_ListConsumerGroupOffsets_new(group,
+                                                                                         list);
     rd_kafka_AdminOptions_t *options =
         make_options(client->rk, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, call);
     rd_kafka_ListConsumerGroupOffsets(client->rk, &request, 1, options, client->replies);
@@ -64,7 +71,8 @@ struct kafka_call *kafka_admin_alter_group_offsets(struct kafka_admin *admin, co
     if (call == NULL)
         return NULL;
     rd_kafka_topic_partition_list_t *list = kafka_list(items, count);
-    rd_kafka_AlterConsumerGroupOffsets_t *request = rd_kafka_AlterConsumerGroupOffsets_new(group, list);
+    rd_kafka_AlterConsumerGroupOffsets_t *request = rd_kafka_AlterConsumerGroupOffsets_new(group,
+                                                                                           list);
     rd_kafka_AdminOptions_t *options =
         make_options(client->rk, RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS, call);
     rd_kafka_AlterConsumerGroupOffsets(client->rk, &request, 1, options, client->replies);
@@ -74,7 +82,8 @@ struct kafka_call *kafka_admin_alter_group_offsets(struct kafka_admin *admin, co
     return call;
 }
 
-struct kafka_call *kafka_admin_describe_groups(struct kafka_admin *admin, const char **groups, size_t count,
+struct kafka_call *kafka_admin_describe_groups(struct kafka_admin *admin, const char **groups,
+                                               size_t count,
                                                kafka_done *done, void *arg)
 {
     struct kafka_client *client = kafka_admin_client(admin);
@@ -91,7 +100,8 @@ struct kafka_call *kafka_admin_describe_groups(struct kafka_admin *admin, const 
 /* ---- answers ---- */
 
 /* One group was asked about, so its error is the call's. */
-static void read_group_result(struct kafka_result *result, const rd_kafka_group_result_t **groups, size_t count)
+static void read_group_result(struct kafka_result *result, const rd_kafka_group_result_t **groups,
+                              size_t count)
 {
     if (count == 0) {
         result->failed = true;
@@ -100,7 +110,8 @@ static void read_group_result(struct kafka_result *result, const rd_kafka_group_
     }
     const rd_kafka_error_t *error = rd_kafka_group_result_error(groups[0]);
     if (error != NULL)
-        result->failed = kafka_err(&result->err, rd_kafka_error_code(error), rd_kafka_error_string(error)) < 0;
+        result->failed = kafka_err(&result->err, rd_kafka_error_code(error),
+                                   rd_kafka_error_string(error)) < 0;
     result->partitions = kafka_list_result(result, rd_kafka_group_result_partitions(groups[0]));
 }
 
@@ -109,7 +120,8 @@ static const char *copy(struct kafka_result *result, const char *text)
     return text != NULL ? kafka_result_copy(result, text, strlen(text)) : NULL;
 }
 
-static void read_member(struct kafka_result *result, struct kafka_member *to, const rd_kafka_MemberDescription_t *from)
+static void read_member(struct kafka_result *result, struct kafka_member *to,
+                        const rd_kafka_MemberDescription_t *from)
 {
     to->id = copy(result, rd_kafka_MemberDescription_consumer_id(from));
     to->client = copy(result, rd_kafka_MemberDescription_client_id(from));
@@ -119,7 +131,8 @@ static void read_member(struct kafka_result *result, struct kafka_member *to, co
         kafka_list_copy(result, &to->partitions, rd_kafka_MemberAssignment_partitions(assignment));
 }
 
-static void read_groups(struct kafka_result *result, const rd_kafka_ConsumerGroupDescription_t **from, size_t count)
+static void read_groups(struct kafka_result *result,
+                        const rd_kafka_ConsumerGroupDescription_t **from, size_t count)
 {
     struct kafka_groups *groups = kafka_result_alloc(result, sizeof(*groups));
     groups->items = kafka_result_alloc(result, count * sizeof(*groups->items));
@@ -133,7 +146,8 @@ static void read_groups(struct kafka_result *result, const rd_kafka_ConsumerGrou
         to->count = rd_kafka_ConsumerGroupDescription_member_count(from[i]);
         to->members = kafka_result_alloc(result, to->count * sizeof(*to->members));
         for (size_t j = 0; j < to->count; j++)
-            read_member(result, &to->members[j], rd_kafka_ConsumerGroupDescription_member(from[i], j));
+            read_member(result, &to->members[j],
+                        rd_kafka_ConsumerGroupDescription_member(from[i], j));
     }
     result->groups = groups;
 }
@@ -146,9 +160,11 @@ static void read_commit(struct kafka_result *result, rd_kafka_event_t *event)
         result->partitions = kafka_result_alloc(result, sizeof(*result->partitions));
         return;
     }
-    struct kafka_partitions *list = kafka_list_result(result, rd_kafka_event_topic_partition_list(event));
+    struct kafka_partitions *list = kafka_list_result(result,
+                                                      rd_kafka_event_topic_partition_list(event));
     size_t kept = 0;
-    for (size_t i = 0; i < list->count; i++) /* a commit of stored offsets also lists partitions that have none */
+    /* a commit of stored offsets also lists partitions that have none */
+    for (size_t i = 0; i < list->count; i++)
         if (list->items[i].offset >= 0 || list->items[i].error != NULL)
             list->items[kept++] = list->items[i];
     list->count = kept;

@@ -51,7 +51,8 @@ static const struct kafka_kind kind = {"mock", drain, NULL, stop, finish, releas
 
 struct kafka_mock *kafka_mock_new(const struct kafka_options *options, int brokers, struct err *err)
 {
-    static const struct kafka_property defaults[] = {{"log_level", "4"}, {NULL, NULL}}; /* it connects nowhere, and says so */
+    /* it connects nowhere, and says so */
+    static const struct kafka_property defaults[] = {{"log_level", "4"}, {NULL, NULL}};
     static const struct kafka_setup setup = {RD_KAFKA_PRODUCER, defaults, NULL, NULL};
     struct kafka_mock *mock = kafka_alloc(sizeof(*mock));
     if (kafka_client_open(&mock->client, &kind, &setup, options, err) < 0) {
@@ -78,9 +79,11 @@ const char *kafka_mock_bootstrap(const struct kafka_mock *mock)
     return rd_kafka_mock_cluster_bootstraps(mock->cluster);
 }
 
-int kafka_mock_create_topic(struct kafka_mock *mock, const char *topic, int partitions, int replication, struct err *err)
+int kafka_mock_create_topic(struct kafka_mock *mock, const char *topic, int partitions,
+                            int replication, struct err *err)
 {
-    return kafka_err(err, rd_kafka_mock_topic_create(mock->cluster, topic, partitions, replication), NULL);
+    return kafka_err(err, rd_kafka_mock_topic_create(mock->cluster, topic, partitions, replication),
+                     NULL);
 }
 
 int kafka_mock_api(const char *name)
@@ -98,7 +101,8 @@ static int error_code(const char *name, rd_kafka_resp_err_t *code, struct err *e
     return err_set(err, "NAME", "librdkafka knows no error '%s'", name);
 }
 
-int kafka_mock_fail(struct kafka_mock *mock, int api, const char *const *errors, size_t count, struct err *err)
+int kafka_mock_fail(struct kafka_mock *mock, int api, const char *const *errors, size_t count,
+                    struct err *err)
 {
     rd_kafka_resp_err_t *codes = kafka_alloc(count * sizeof(*codes));
     int status = 0;
@@ -118,20 +122,27 @@ int kafka_mock_broker_up(struct kafka_mock *mock, int32_t broker, bool up, struc
 
 int kafka_mock_rtt(struct kafka_mock *mock, int32_t broker, double seconds, struct err *err)
 {
-    return kafka_err(err, rd_kafka_mock_broker_set_rtt(mock->cluster, broker, kafka_ms(seconds)), NULL);
+    return kafka_err(err, rd_kafka_mock_broker_set_rtt(mock->cluster, broker, kafka_ms(seconds)),
+                     NULL);
 }
 
-int kafka_mock_leader(struct kafka_mock *mock, const char *topic, int32_t partition, int32_t broker, struct err *err)
+int kafka_mock_leader(struct kafka_mock *mock, const char *topic, int32_t partition, int32_t broker,
+                      struct err *err)
 {
-    return kafka_err(err, rd_kafka_mock_partition_set_leader(mock->cluster, topic, partition, broker), NULL);
+    return kafka_err(err,
+                     rd_kafka_mock_partition_set_leader(mock->cluster, topic, partition,
+                                                        broker), NULL);
 }
 
-int kafka_mock_coordinator(struct kafka_mock *mock, const char *group, int32_t broker, struct err *err)
+int kafka_mock_coordinator(struct kafka_mock *mock, const char *group, int32_t broker,
+                           struct err *err)
 {
-    return kafka_err(err, rd_kafka_mock_coordinator_set(mock->cluster, "group", group, broker), NULL);
+    return kafka_err(err, rd_kafka_mock_coordinator_set(mock->cluster, "group", group, broker),
+                     NULL);
 }
 
-int kafka_mock_topic_error(struct kafka_mock *mock, const char *topic, const char *error, struct err *err)
+int kafka_mock_topic_error(struct kafka_mock *mock, const char *topic, const char *error,
+                           struct err *err)
 {
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
     if (error != NULL && error_code(error, &code, err) < 0)

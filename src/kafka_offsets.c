@@ -23,12 +23,17 @@ struct part {
     pthread_t thread;
 };
 
-/* One call of librdkafka: all of it succeeds or it tells nothing. On success each item has its offset or error. */
-static rd_kafka_resp_err_t ask(const struct query *query, rd_kafka_topic_partition_t **items, size_t count, int ms)
+/*
+ * One call of librdkafka: all of it succeeds or it tells nothing. On success each item has its
+ * offset or error.
+ */
+static rd_kafka_resp_err_t ask(const struct query *query, rd_kafka_topic_partition_t **items,
+                               size_t count, int ms)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
     for (size_t i = 0; i < count; i++)
-        rd_kafka_topic_partition_list_add(list, items[i]->topic, items[i]->partition)->offset = query->at;
+        rd_kafka_topic_partition_list_add(list, items[i]->topic,
+                                          items[i]->partition)->offset = query->at;
     rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(query->rk, list, ms);
     for (size_t i = 0; i < count; i++) {
         const rd_kafka_topic_partition_t *answer = &list->elems[i]; /* in the order asked */
@@ -64,7 +69,8 @@ static void *ask_part(void *arg)
     return NULL;
 }
 
-static int32_t leader_of(const struct rd_kafka_metadata *metadata, const rd_kafka_topic_partition_t *item,
+static int32_t leader_of(const struct rd_kafka_metadata *metadata,
+                         const rd_kafka_topic_partition_t *item,
                          rd_kafka_resp_err_t *code)
 {
     *code = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
@@ -94,7 +100,10 @@ static bool is_slow(const struct kafka_slow *slow, int32_t broker)
     return false;
 }
 
-/* Each leader on a thread of its own: they have the same deadline, and the dead one must not use up the others' time. */
+/*
+ * Each leader on a thread of its own: they have the same deadline, and the dead one must not use up
+ * the others' time.
+ */
 static void ask_parts(struct part *parts, size_t count)
 {
     for (size_t i = 1; i < count; i++)
@@ -148,7 +157,8 @@ static void by_leader(const struct query *query, rd_kafka_topic_partition_t **it
     free(parts);
 }
 
-void kafka_offsets_query(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, int64_t at, int timeout_ms,
+void kafka_offsets_query(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, int64_t at,
+                         int timeout_ms,
                          struct kafka_slow *slow)
 {
     struct query query = {.rk = rk, .at = at, .deadline = kafka_now() + (uint64_t)timeout_ms};
@@ -166,7 +176,10 @@ void kafka_offsets_query(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, 
         if (items[i]->err != RD_KAFKA_RESP_ERR_NO_ERROR)
             items[failed++] = items[i];
 
-    /* The library goes on asking an old leader until its metadata is refreshed, and this also says who leads what. */
+    /*
+     * The library goes on asking an old leader until its metadata is refreshed, and this also says
+     * who leads what.
+     */
     const struct rd_kafka_metadata *metadata = NULL;
     int left = kafka_left(query.deadline);
     if (failed > 0 && left > 0) {

@@ -83,7 +83,10 @@ struct kafka_job *kafka_port_finished(struct kafka_port *port)
     return oldest;
 }
 
-/* Threads are detached: nothing may wait for one that hangs in a broker's time-out, least of all the process's exit. */
+/*
+ * Threads are detached: nothing may wait for one that hangs in a broker's time-out, least of all
+ * the process's exit.
+ */
 static int run_thread(void *(*run)(void *), void *arg)
 {
     pthread_attr_t attr;
@@ -151,7 +154,10 @@ static void *run_close(void *arg)
     while (port->jobs > 0) /* each has a time-out of its own; destroying under them would crash */
         pthread_cond_wait(&port->idle, &port->lock);
     pthread_mutex_unlock(&port->lock);
-    /* kind->finish has left the group if there was time; leaving again may wait for a whole session time-out */
+    /*
+     * kind->finish has left the group if there was time; leaving again may wait for a whole session
+     * time-out
+     */
     rd_kafka_destroy_flags(closing.rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     pthread_mutex_lock(&port->lock);
     port->ended = true;
@@ -163,12 +169,18 @@ static void *run_close(void *arg)
 }
 
 void kafka_port_close(struct kafka_port *port, rd_kafka_t *rk,
-                      void (*finish)(rd_kafka_t *rk, void *state, struct kafka_result *result, uint64_t deadline),
+                      void (*finish)(rd_kafka_t *rk, void *state, struct kafka_result *result,
+                                     uint64_t deadline),
                       void *state, int ms)
 {
     struct closing *closing = kafka_alloc(sizeof(*closing));
     *closing = (struct closing){
-        .port = port, .rk = rk, .finish = finish, .state = state, .deadline = kafka_now() + (uint64_t)ms};
+        .port = port,
+        .rk = rk,
+        .finish = finish,
+        .state = state,
+        .deadline = kafka_now() + (uint64_t)ms,
+    };
     pthread_mutex_lock(&port->lock);
     port->refs++;
     pthread_mutex_unlock(&port->lock);

@@ -63,7 +63,8 @@ static void end_flushes(struct kafka_producer *producer)
         return;
     struct kafka_result result = {.failed = producer->lost > 0};
     if (result.failed)
-        err_set(&result.err, producer->last_error.code, "%zu records were not delivered, the last because: %s",
+        err_set(&result.err, producer->last_error.code,
+                "%zu records were not delivered, the last because: %s",
                 producer->lost, producer->last_error.msg);
     producer->lost = 0;
     while (producer->flushes != NULL) {
@@ -162,7 +163,8 @@ static void warm_work(rd_kafka_t *rk, struct kafka_job *job)
 {
     struct warm_job *self = (struct warm_job *)job;
     const struct rd_kafka_metadata *metadata = NULL;
-    if (rd_kafka_metadata(rk, 0, self->rkt, &metadata, job->timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (rd_kafka_metadata(rk, 0, self->rkt, &metadata,
+                          job->timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
         rd_kafka_metadata_destroy(metadata);
     rd_kafka_topic_destroy(self->rkt);
     self->rkt = NULL;
@@ -174,8 +176,8 @@ static void warm_release(struct kafka_job *job)
 }
 
 /*
- * The first record for a topic waits for a one-second timer inside librdkafka (before 2.10.1); asking for the topic's
- * metadata releases it as soon as the answer is there.
+ * The first record for a topic waits for a one-second timer inside librdkafka (before 2.10.1);
+ * asking for the topic's metadata releases it as soon as the answer is there.
  */
 static void warm_up(struct kafka_producer *producer, const char *name)
 {
@@ -215,7 +217,8 @@ static rd_kafka_headers_t *make_headers(const struct kafka_message *message)
     return headers;
 }
 
-static int produce(struct kafka_producer *producer, const struct kafka_message *message, struct kafka_call *call,
+static int produce(struct kafka_producer *producer, const struct kafka_message *message,
+                   struct kafka_call *call,
                    struct err *err)
 {
     warm_up(producer, message->topic);
@@ -248,7 +251,8 @@ static int produce(struct kafka_producer *producer, const struct kafka_message *
     return 0;
 }
 
-struct kafka_call *kafka_producer_produce(struct kafka_producer *producer, const struct kafka_message *message,
+struct kafka_call *kafka_producer_produce(struct kafka_producer *producer,
+                                          const struct kafka_message *message,
                                           kafka_done *done, void *arg)
 {
     struct kafka_call *call = kafka_call_new(&producer->client, done, arg);
@@ -260,7 +264,8 @@ struct kafka_call *kafka_producer_produce(struct kafka_producer *producer, const
     return NULL;
 }
 
-int kafka_producer_send(struct kafka_producer *producer, const struct kafka_message *message, struct err *err)
+int kafka_producer_send(struct kafka_producer *producer, const struct kafka_message *message,
+                        struct err *err)
 {
     return produce(producer, message, NULL, err);
 }
@@ -270,7 +275,8 @@ size_t kafka_producer_outstanding(const struct kafka_producer *producer)
     return producer->outstanding;
 }
 
-struct kafka_call *kafka_producer_flush(struct kafka_producer *producer, kafka_done *done, void *arg)
+struct kafka_call *kafka_producer_flush(struct kafka_producer *producer, kafka_done *done,
+                                        void *arg)
 {
     struct kafka_call *call = kafka_call_new(&producer->client, done, arg);
     struct flush *flush = kafka_alloc(sizeof(*flush));

@@ -1,4 +1,7 @@
-/* A producer on the loop: records are copied, delivery reports come back on the loop thread. Loop thread only. */
+/*
+ * A producer on the loop: records are copied, delivery reports come back on the loop thread. Loop
+ * thread only.
+ */
 #ifndef ROUSE_KAFKA_PRODUCER_H
 #define ROUSE_KAFKA_PRODUCER_H
 
@@ -28,19 +31,25 @@ struct kafka_message {
 struct kafka_producer *kafka_producer_new(const struct kafka_options *options, struct err *err);
 struct kafka_client *kafka_producer_client(struct kafka_producer *producer);
 
-/* Queues a record; its delivery report ends the call with partition and offset. A cancelled call's record is still sent. */
-struct kafka_call *kafka_producer_produce(struct kafka_producer *producer, const struct kafka_message *message,
+/*
+ * Queues a record; its delivery report ends the call with partition and offset. A cancelled call's
+ * record is still sent.
+ */
+struct kafka_call *kafka_producer_produce(struct kafka_producer *producer,
+                                          const struct kafka_message *message,
                                           kafka_done *done, void *arg);
 /* Queues a record whose failure only the next flush reports. 0, or -1 and err. */
-int kafka_producer_send(struct kafka_producer *producer, const struct kafka_message *message, struct err *err);
+int kafka_producer_send(struct kafka_producer *producer, const struct kafka_message *message,
+                        struct err *err);
 
 /* Records whose delivery is not reported yet. */
 size_t kafka_producer_outstanding(const struct kafka_producer *producer);
 
 /*
- * Ends when nothing is outstanding; it fails with the last reason when records given to send were not delivered since the
- * last flush.
+ * Ends when nothing is outstanding; it fails with the last reason when records given to send were
+ * not delivered since the last flush.
  */
-struct kafka_call *kafka_producer_flush(struct kafka_producer *producer, kafka_done *done, void *arg);
+struct kafka_call *kafka_producer_flush(struct kafka_producer *producer, kafka_done *done,
+                                        void *arg);
 
 #endif

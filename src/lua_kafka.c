@@ -18,7 +18,10 @@ void *lua_kafka_check(lua_State *L, const char *type)
     return box->handle;
 }
 
-/* Failed connections are reported as error events, once per change; librdkafka's own line comes with every attempt. */
+/*
+ * Failed connections are reported as error events, once per change; librdkafka's own line comes
+ * with every attempt.
+ */
 static void write_log(void *arg, int level, const char *facility, const char *message)
 {
     enum log_level as = LOG_LEVEL_DEBUG;
@@ -60,7 +63,8 @@ void lua_kafka_options(lua_State *L, struct kafka_options *options)
             luaL_error(L, "option 'properties': '%s': string, number or boolean expected, got %s",
                        lua_tostring(L, -2), luaL_typename(L, -1));
         properties[options->count].name = lua_tostring(L, -3);
-        properties[options->count++].value = lua_tostring(L, -1); /* may turn a number into a string: keep that */
+        /* may turn a number into a string: keep that */
+        properties[options->count++].value = lua_tostring(L, -1);
         lua_rawseti(L, 2, (lua_Integer)options->count);
         lua_pop(L, 1);
     }
@@ -73,7 +77,8 @@ int lua_kafka_gc(lua_State *L, const char *type)
     struct kafka_client *client = box->client;
     if (client != NULL) {
         box->client = NULL;
-        kafka_client_close(client, 4, NULL, NULL); /* less than what the host waits for at its end */
+        /* less than what the host waits for at its end */
+        kafka_client_close(client, 4, NULL, NULL);
         kafka_client_unref(client);
     }
     return 0;

@@ -1,4 +1,7 @@
-/* Shared by the lua_kafka*.c bindings: handles, calls that wait, and the tables that stand for lists, records and results. */
+/*
+ * Shared by the lua_kafka*.c bindings: handles, calls that wait, and the tables that stand for
+ * lists, records and results.
+ */
 #ifndef ROUSE_LUA_KAFKA_H
 #define ROUSE_LUA_KAFKA_H
 
@@ -26,7 +29,10 @@ void lua_kafka_mock(lua_State *L);
 
 /* The open handle at index 1, or raises. */
 void *lua_kafka_check(lua_State *L, const char *type);
-/* Reads the option `properties` of the table at 1; what it points to lives on the stack, which grows by two. */
+/*
+ * Reads the option `properties` of the table at 1; what it points to lives on the stack, which
+ * grows by two.
+ */
 void lua_kafka_options(lua_State *L, struct kafka_options *options);
 /* __gc and __close of every handle type: closes in the background. */
 int lua_kafka_gc(lua_State *L, const char *type);
@@ -47,7 +53,8 @@ void kafka_op_release(struct op *op);
 /* The `done` of its call, with the op as argument. */
 void kafka_op_done(void *op, struct kafka_result *result);
 /* Makes one for a handle's client. Raises outside a task. */
-struct kafka_op *kafka_op_new(lua_State *L, const struct op_type *type, struct kafka_client *client);
+struct kafka_op *kafka_op_new(lua_State *L, const struct op_type *type,
+                              struct kafka_client *client);
 /* Waits for `call`, as the binding's last act. */
 int kafka_op_await(lua_State *L, struct kafka_op *op, struct kafka_call *call, double timeout);
 /* Push functions: true, or the result's list. */
@@ -55,8 +62,9 @@ int kafka_op_push_true(lua_State *L, struct op *op);
 int kafka_op_push_list(lua_State *L, struct op *op);
 
 /*
- * The partition list at `index` as an array: its memory is pushed as a userdata and borrows the table's strings, so both stay
- * on the stack while it is used. Raises on anything else, naming `where` and the item.
+ * The partition list at `index` as an array: its memory is pushed as a userdata and borrows the
+ * table's strings, so both stay on the stack while it is used. Raises on anything else, naming
+ * `where` and the item.
  */
 struct kafka_partition *lua_kafka_list(lua_State *L, int index, const char *where, size_t *count);
 /* An array of strings, likewise. */

@@ -31,7 +31,9 @@ static void set_integer(lua_State *L, const char *name, lua_Integer value)
     lua_setfield(L, -2, name);
 }
 
-/* The mechanism's own time-out answers first, with what it has; the wait's is only there in case. */
+/*
+ * The mechanism's own time-out answers first, with what it has; the wait's is only there in case.
+ */
 static int await(lua_State *L, struct kafka_op *op, struct kafka_call *call, double timeout)
 {
     return kafka_op_await(L, op, call, timeout + 1);
@@ -82,7 +84,8 @@ static int push_metadata(lua_State *L, struct op *op)
 
 static int l_metadata(lua_State *L)
 {
-    static const struct op_type type = {"admin:metadata", push_metadata, kafka_op_cancel, kafka_op_release};
+    static const struct op_type type = {"admin:metadata", push_metadata, kafka_op_cancel,
+                                        kafka_op_release};
     static const char *const keys[] = {"topics", "timeout", NULL};
     struct kafka_admin *admin = lua_kafka_check(L, TYPE);
     lua_settop(L, 2);
@@ -93,7 +96,8 @@ static int l_metadata(lua_State *L)
     if (lua_istable(L, 2) && lua_getfield(L, 2, "topics") != LUA_TNIL)
         topics = lua_kafka_strings(L, -1, "admin:metadata: topics", &count);
     struct kafka_op *op = kafka_op_new(L, &type, kafka_admin_client(admin));
-    return await(L, op, kafka_admin_metadata(admin, topics, count, timeout, kafka_op_done, op), timeout);
+    return await(L, op, kafka_admin_metadata(admin, topics, count, timeout, kafka_op_done, op),
+                 timeout);
 }
 
 /* ---- offsets ---- */
@@ -109,7 +113,8 @@ static struct kafka_partition *get_partitions(lua_State *L, const char *where, s
 
 static int l_offsets(lua_State *L)
 {
-    static const struct op_type type = {"admin:offsets", kafka_op_push_list, kafka_op_cancel, kafka_op_release};
+    static const struct op_type type = {"admin:offsets", kafka_op_push_list, kafka_op_cancel,
+                                        kafka_op_release};
     static const char *const keys[] = {"partitions", "at", "timeout", NULL};
     struct kafka_admin *admin = lua_kafka_check(L, TYPE);
     size_t count;
@@ -118,11 +123,13 @@ static int l_offsets(lua_State *L)
     double timeout = opt_number(L, 2, "timeout", KAFKA_CALL_SECONDS);
     const char *at = opt_string(L, 2, "at", "end", NULL);
     bool end = strcmp(at, "end") == 0;
-    luaL_argcheck(L, end || strcmp(at, "beginning") == 0, 2, "at: \"end\" or \"beginning\" expected");
+    luaL_argcheck(L, end || strcmp(at, "beginning") == 0, 2,
+                  "at: \"end\" or \"beginning\" expected");
     struct kafka_partition *items = get_partitions(L, "admin:offsets: partitions", &count);
     luaL_argcheck(L, items != NULL, 2, "partitions are missing");
     struct kafka_op *op = kafka_op_new(L, &type, kafka_admin_client(admin));
-    struct kafka_call *call = kafka_admin_offsets(admin, items, count, end ? KAFKA_OFFSET_END : KAFKA_OFFSET_BEGINNING,
+    struct kafka_call *call = kafka_admin_offsets(admin, items, count,
+                                                  end ? KAFKA_OFFSET_END : KAFKA_OFFSET_BEGINNING,
                                                   timeout, kafka_op_done, op);
     return await(L, op, call, timeout);
 }
@@ -137,7 +144,8 @@ static const char *get_group(lua_State *L, const char *where)
 
 static int l_group_offsets(lua_State *L)
 {
-    static const struct op_type type = {"admin:group_offsets", kafka_op_push_list, kafka_op_cancel, kafka_op_release};
+    static const struct op_type type = {"admin:group_offsets", kafka_op_push_list, kafka_op_cancel,
+                                        kafka_op_release};
     static const char *const keys[] = {"group", "partitions", "timeout", NULL};
     struct kafka_admin *admin = lua_kafka_check(L, TYPE);
     size_t count;
@@ -147,13 +155,15 @@ static int l_group_offsets(lua_State *L)
     const char *group = get_group(L, "admin:group_offsets");
     struct kafka_partition *items = get_partitions(L, "admin:group_offsets: partitions", &count);
     struct kafka_op *op = kafka_op_new(L, &type, kafka_admin_client(admin));
-    struct kafka_call *call = kafka_admin_group_offsets(admin, group, items, count, kafka_op_done, op);
+    struct kafka_call *call = kafka_admin_group_offsets(admin, group, items, count, kafka_op_done,
+                                                        op);
     return kafka_op_await(L, op, call, timeout);
 }
 
 static int l_alter_group_offsets(lua_State *L)
 {
-    static const struct op_type type = {"admin:alter_group_offsets", kafka_op_push_list, kafka_op_cancel,
+    static const struct op_type type = {"admin:alter_group_offsets", kafka_op_push_list,
+                                        kafka_op_cancel,
                                         kafka_op_release};
     static const char *const keys[] = {"group", "partitions", "timeout", NULL};
     struct kafka_admin *admin = lua_kafka_check(L, TYPE);
@@ -162,12 +172,14 @@ static int l_alter_group_offsets(lua_State *L)
     opt_keys(L, 2, "admin:alter_group_offsets", keys);
     double timeout = opt_number(L, 2, "timeout", KAFKA_CALL_SECONDS);
     const char *group = get_group(L, "admin:alter_group_offsets");
-    struct kafka_partition *items = get_partitions(L, "admin:alter_group_offsets: partitions", &count);
+    struct kafka_partition *items = get_partitions(L, "admin:alter_group_offsets: partitions",
+                                                   &count);
     luaL_argcheck(L, items != NULL && count > 0, 2, "partitions are missing");
     for (size_t i = 0; i < count; i++)
         luaL_argcheck(L, items[i].offset >= 0, 2, "every partition needs an offset from 0");
     struct kafka_op *op = kafka_op_new(L, &type, kafka_admin_client(admin));
-    struct kafka_call *call = kafka_admin_alter_group_offsets(admin, group, items, count, kafka_op_done, op);
+    struct kafka_call *call = kafka_admin_alter_group_offsets(admin, group, items, count,
+                                                              kafka_op_done, op);
     return kafka_op_await(L, op, call, timeout);
 }
 
@@ -208,7 +220,8 @@ static int push_groups(lua_State *L, struct op *op)
 
 static int l_describe_groups(lua_State *L)
 {
-    static const struct op_type type = {"admin:describe_groups", push_groups, kafka_op_cancel, kafka_op_release};
+    static const struct op_type type = {"admin:describe_groups", push_groups, kafka_op_cancel,
+                                        kafka_op_release};
     static const char *const keys[] = {"groups", "timeout", NULL};
     struct kafka_admin *admin = lua_kafka_check(L, TYPE);
     size_t count;
@@ -241,7 +254,8 @@ static int push_error(lua_State *L, struct op *op)
 
 static int l_poll(lua_State *L)
 {
-    static const struct op_type type = {"admin:poll", push_error, kafka_op_cancel, kafka_op_release};
+    static const struct op_type type = {"admin:poll", push_error, kafka_op_cancel,
+                                        kafka_op_release};
     static const char *const keys[] = {"timeout", NULL};
     struct kafka_admin *admin = lua_kafka_check(L, TYPE);
     opt_keys(L, 2, "admin:poll", keys);

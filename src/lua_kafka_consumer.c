@@ -36,7 +36,8 @@ static int l_subscribe(lua_State *L)
     const char **names = lua_kafka_strings(L, 2, "consumer:subscribe", &count);
     struct kafka_partition *topics = lua_newuserdatauv(L, (count + 1) * sizeof(*topics), 0);
     for (size_t i = 0; i < count; i++)
-        topics[i] = (struct kafka_partition){.topic = names[i], .partition = -1, .offset = KAFKA_OFFSET_NONE};
+        topics[i] = (struct kafka_partition){.topic = names[i], .partition = -1,
+                                             .offset = KAFKA_OFFSET_NONE};
     return answer(L, kafka_consumer_subscribe(consumer, topics, count, &err), &err);
 }
 
@@ -101,7 +102,9 @@ static int l_store(lua_State *L)
     return answer(L, kafka_consumer_store(consumer, items, count, &err), &err);
 }
 
-/* A list that librdkafka knows by itself: kept in a userdata, since building the table may raise. */
+/*
+ * A list that librdkafka knows by itself: kept in a userdata, since building the table may raise.
+ */
 struct list_box {
     struct kafka_result result;
 };
@@ -146,7 +149,8 @@ static int l_position(lua_State *L)
 
 static int l_commit(lua_State *L)
 {
-    static const struct op_type type = {"consumer:commit", kafka_op_push_list, kafka_op_cancel, kafka_op_release};
+    static const struct op_type type = {"consumer:commit", kafka_op_push_list, kafka_op_cancel,
+                                        kafka_op_release};
     static const char *const keys[] = {"timeout", NULL};
     struct kafka_consumer *consumer = lua_kafka_check(L, TYPE);
     struct kafka_partition *items = NULL;
@@ -157,12 +161,14 @@ static int l_commit(lua_State *L)
     if (!lua_isnil(L, 2))
         items = lua_kafka_list(L, 2, "consumer:commit", &count);
     struct kafka_op *op = kafka_op_new(L, &type, kafka_consumer_client(consumer));
-    return kafka_op_await(L, op, kafka_consumer_commit(consumer, items, count, kafka_op_done, op), timeout);
+    return kafka_op_await(L, op, kafka_consumer_commit(consumer, items, count, kafka_op_done, op),
+                          timeout);
 }
 
 static int l_committed(lua_State *L)
 {
-    static const struct op_type type = {"consumer:committed", kafka_op_push_list, kafka_op_cancel, kafka_op_release};
+    static const struct op_type type = {"consumer:committed", kafka_op_push_list, kafka_op_cancel,
+                                        kafka_op_release};
     static const char *const keys[] = {"timeout", NULL};
     struct kafka_consumer *consumer = lua_kafka_check(L, TYPE);
     size_t count;
@@ -170,7 +176,8 @@ static int l_committed(lua_State *L)
     double timeout = opt_number(L, 3, "timeout", KAFKA_CALL_SECONDS);
     struct kafka_partition *items = lua_kafka_list(L, 2, "consumer:committed", &count);
     struct kafka_op *op = kafka_op_new(L, &type, kafka_consumer_client(consumer));
-    struct kafka_call *call = kafka_consumer_committed(consumer, items, count, timeout, kafka_op_done, op);
+    struct kafka_call *call = kafka_consumer_committed(consumer, items, count, timeout,
+                                                       kafka_op_done, op);
     return kafka_op_await(L, op, call, timeout + 1);
 }
 
@@ -283,7 +290,8 @@ static int l_poll(lua_State *L)
     struct poll_op *self = op_new(L, &type, sizeof(*self));
     kafka_client_ref(kafka_consumer_client(consumer));
     self->consumer = consumer;
-    if (kafka_consumer_poll(consumer, (size_t)max, (size_t)max_bytes, timeout == 0, poll_ready, self) < 0)
+    if (kafka_consumer_poll(consumer, (size_t)max, (size_t)max_bytes, timeout == 0, poll_ready,
+                            self) < 0)
         return luaL_error(L, "consumer:poll: another task is polling this consumer");
     return op_await(L, &self->op, timeout);
 }

@@ -21,7 +21,8 @@ static int64_t check_offset(lua_State *L, const char *where, lua_Integer item)
         return KAFKA_OFFSET_END;
     if (strcmp(name, "stored") == 0)
         return KAFKA_OFFSET_STORED;
-    return luaL_error(L, "%s: item %I: offset: an integer from 0, \"beginning\", \"end\" or \"stored\" expected", where,
+    return luaL_error(L,
+                      "%s: item %I: offset: an integer from 0, \"beginning\", \"end\" or \"stored\" expected", where,
                       item);
 }
 
@@ -33,12 +34,14 @@ static int get(lua_State *L, const char *name)
 }
 
 /* L: ... item */
-static void check_item(lua_State *L, struct kafka_partition *to, const char *where, lua_Integer item)
+static void check_item(lua_State *L, struct kafka_partition *to, const char *where,
+                       lua_Integer item)
 {
     if (!lua_istable(L, -1))
         luaL_error(L, "%s: item %I: table expected, got %s", where, item, luaL_typename(L, -1));
     if (get(L, "topic") != LUA_TSTRING)
-        luaL_error(L, "%s: item %I: topic: string expected, got %s", where, item, luaL_typename(L, -1));
+        luaL_error(L, "%s: item %I: topic: string expected, got %s", where, item,
+                   luaL_typename(L, -1));
     to->topic = lua_tostring(L, -1);
     lua_pop(L, 1);
     int isint = 0;
@@ -57,7 +60,8 @@ static void check_item(lua_State *L, struct kafka_partition *to, const char *whe
     if (type == LUA_TSTRING)
         to->metadata = lua_tolstring(L, -1, &to->metadata_size);
     else if (type != LUA_TNIL)
-        luaL_error(L, "%s: item %I: metadata: string expected, got %s", where, item, luaL_typename(L, -1));
+        luaL_error(L, "%s: item %I: metadata: string expected, got %s", where, item,
+                   luaL_typename(L, -1));
     lua_pop(L, 1);
 }
 
@@ -84,7 +88,8 @@ const char **lua_kafka_strings(lua_State *L, int index, const char *where, size_
     const char **items = lua_newuserdatauv(L, (*count + 1) * sizeof(*items), 0);
     for (size_t i = 0; i < *count; i++) {
         if (lua_rawgeti(L, index, (lua_Integer)i + 1) != LUA_TSTRING)
-            luaL_error(L, "%s: item %I: string expected, got %s", where, (lua_Integer)i + 1, luaL_typename(L, -1));
+            luaL_error(L, "%s: item %I: string expected, got %s", where, (lua_Integer)i + 1,
+                       luaL_typename(L, -1));
         items[i] = lua_tostring(L, -1);
         lua_pop(L, 1);
     }
@@ -133,11 +138,13 @@ void lua_kafka_push_list(lua_State *L, const struct kafka_partitions *list)
 }
 
 /*
- * Field names, in the order in which they lie on the stack while a batch is converted: names that are there already cost
- * a push, names in C strings a search.
+ * Field names, in the order in which they lie on the stack while a batch is converted: names that
+ * are there already cost a push, names in C strings a search.
  */
-enum { TOPIC = 0, PARTITION, OFFSET, KEY, VALUE, HEADERS, TIMESTAMP, TIMESTAMP_TYPE, CREATE, APPEND, NAMES };
-static const char *const names[NAMES] = {"topic",     "partition",      "offset", "key",   "value", "headers",
+enum { TOPIC = 0, PARTITION, OFFSET, KEY, VALUE, HEADERS, TIMESTAMP, TIMESTAMP_TYPE, CREATE, APPEND,
+       NAMES };
+static const char *const names[NAMES] = {"topic",     "partition",      "offset", "key",   "value",
+                                         "headers",
                                          "timestamp", "timestamp_type", "create", "append"};
 
 static int no_headers_newindex(lua_State *L)
@@ -145,7 +152,10 @@ static int no_headers_newindex(lua_State *L)
     return luaL_error(L, "a record's headers cannot be changed");
 }
 
-/* One empty table serves all records without headers; writing to it raises, since others would see it. */
+/*
+ * One empty table serves all records without headers; writing to it raises, since others would see
+ * it.
+ */
 void lua_kafka_init_records(lua_State *L)
 {
     lua_newtable(L); /* L: empty */
@@ -181,11 +191,11 @@ static void push_headers(lua_State *L, const struct kafka_record *record, int em
 }
 
 /* L: ... record; sets record[name] to the value that `push` pushes. */
-#define SET(field, push)                                                                                              \
-    do {                                                                                                              \
-        lua_pushvalue(L, base + (field));                                                                             \
-        push;                                                                                                         \
-        lua_rawset(L, -3);                                                                                            \
+#define SET(field, push) \
+    do { \
+        lua_pushvalue(L, base + (field)); \
+        push; \
+        lua_rawset(L, -3); \
     } while (0)
 
 static void push_record(lua_State *L, const struct kafka_record *record, int base, int topic)
@@ -212,7 +222,8 @@ void lua_kafka_push_records(lua_State *L, const struct kafka_event *event)
     for (int i = 0; i < NAMES; i++)
         lua_pushstring(L, names[i]);
     lua_rawgetp(L, LUA_REGISTRYINDEX, names);         /* base + NAMES: empty headers */
-    lua_pushnil(L);                                   /* base + NAMES + 1: the last record's topic */
+    /* base + NAMES + 1: the last record's topic */
+    lua_pushnil(L);
     int topic = base + NAMES + 1;
     const char *last = NULL;
     lua_createtable(L, (int)event->count, 0);

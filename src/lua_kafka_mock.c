@@ -13,7 +13,10 @@ static int l_gc(lua_State *L)
     return lua_kafka_gc(L, TYPE);
 }
 
-/* In the background: nothing of it has to be waited for, and specs close their mock outside tasks too. */
+/*
+ * In the background: nothing of it has to be waited for, and specs close their mock outside tasks
+ * too.
+ */
 static int l_close(lua_State *L)
 {
     lua_kafka_gc(L, TYPE);
@@ -70,7 +73,8 @@ static int l_fail(lua_State *L)
     else if (lua_isinteger(L, -1))
         api = lua_tointeger(L, -1);
     if (api < 0 || api > INT16_MAX)
-        return luaL_error(L, "mock:fail: option 'api': a request's name (\"Fetch\") or number expected");
+        return luaL_error(L,
+                          "mock:fail: option 'api': a request's name (\"Fetch\") or number expected");
     lua_getfield(L, 2, "errors");
     const char **errors = lua_kafka_strings(L, -1, "mock:fail: errors", &count);
     if (kafka_mock_fail(mock, (int)api, errors, count, &err) < 0)
@@ -83,14 +87,16 @@ static int l_broker_down(lua_State *L)
 {
     struct err err;
     struct kafka_mock *mock = lua_kafka_check(L, TYPE);
-    return answer(L, kafka_mock_broker_up(mock, (int32_t)luaL_checkinteger(L, 2), false, &err), &err);
+    return answer(L, kafka_mock_broker_up(mock, (int32_t)luaL_checkinteger(L, 2), false, &err),
+                  &err);
 }
 
 static int l_broker_up(lua_State *L)
 {
     struct err err;
     struct kafka_mock *mock = lua_kafka_check(L, TYPE);
-    return answer(L, kafka_mock_broker_up(mock, (int32_t)luaL_checkinteger(L, 2), true, &err), &err);
+    return answer(L, kafka_mock_broker_up(mock, (int32_t)luaL_checkinteger(L, 2), true, &err),
+                  &err);
 }
 
 static int l_rtt(lua_State *L)
@@ -122,7 +128,9 @@ static int l_set_coordinator(lua_State *L)
     luaL_checktype(L, 2, LUA_TTABLE);
     opt_keys(L, 2, "mock:set_coordinator", keys);
     const char *group = get_string(L, "mock:set_coordinator", "group");
-    return answer(L, kafka_mock_coordinator(mock, group, (int32_t)opt_integer(L, 2, "broker", 1), &err), &err);
+    return answer(L,
+                  kafka_mock_coordinator(mock, group, (int32_t)opt_integer(L, 2, "broker", 1),
+                                         &err), &err);
 }
 
 static int l_topic_error(lua_State *L)
@@ -153,7 +161,8 @@ static int create_topics(lua_State *L, struct kafka_mock *mock)
         const char *name = opt_string(L, -1, "name", NULL, NULL);
         if (name == NULL)
             return luaL_error(L, "kafka.mock: topics: item %I has no name", i);
-        if (kafka_mock_create_topic(mock, name, (int)opt_integer(L, -1, "partitions", 1), 1, &err) < 0)
+        if (kafka_mock_create_topic(mock, name, (int)opt_integer(L, -1, "partitions", 1), 1,
+                                    &err) < 0)
             return fail(L, &err);
         lua_pop(L, 1);
     }

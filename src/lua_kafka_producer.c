@@ -17,7 +17,10 @@ static int l_close(lua_State *L)
     return lua_kafka_close(L, TYPE);
 }
 
-/* Key and value: a string, or NULL for none. Numbers are not taken for strings, so that nothing is converted silently. */
+/*
+ * Key and value: a string, or NULL for none. Numbers are not taken for strings, so that nothing is
+ * converted silently.
+ */
 static const char *get_bytes(lua_State *L, const char *name, size_t *size)
 {
     return opt_string(L, 2, name, NULL, size);
@@ -36,7 +39,8 @@ static void get_headers(lua_State *L, struct kafka_message *message)
     struct kafka_header *headers = lua_newuserdatauv(L, (count + 1) * sizeof(*headers), 0);
     for (size_t i = 0; i < count; i++) {
         if (lua_rawgeti(L, table, (lua_Integer)i + 1) != LUA_TTABLE)
-            luaL_error(L, "option 'headers': item %I: a table {name=, value=} expected", (lua_Integer)i + 1);
+            luaL_error(L, "option 'headers': item %I: a table {name=, value=} expected",
+                       (lua_Integer)i + 1);
         headers[i].name = opt_string(L, -1, "name", NULL, NULL);
         headers[i].value = opt_string(L, -1, "value", NULL, &headers[i].size);
         if (headers[i].name == NULL)
@@ -49,7 +53,8 @@ static void get_headers(lua_State *L, struct kafka_message *message)
 
 static void get_message(lua_State *L, const char *where, struct kafka_message *message)
 {
-    static const char *const keys[] = {"topic", "partition", "key", "value", "headers", "timestamp", "timeout", NULL};
+    static const char *const keys[] = {"topic", "partition", "key", "value", "headers", "timestamp",
+                                       "timeout", NULL};
     luaL_checktype(L, 2, LUA_TTABLE);
     opt_keys(L, 2, where, keys);
     memset(message, 0, sizeof(*message));
@@ -57,7 +62,8 @@ static void get_message(lua_State *L, const char *where, struct kafka_message *m
     if (message->topic == NULL)
         luaL_error(L, "%s: option 'topic' is missing", where);
     lua_Integer partition = opt_integer(L, 2, "partition", -1);
-    luaL_argcheck(L, partition >= -1 && partition <= INT32_MAX, 2, "partition: an integer from 0 expected");
+    luaL_argcheck(L, partition >= -1 && partition <= INT32_MAX, 2,
+                  "partition: an integer from 0 expected");
     message->partition = (int32_t)partition;
     message->key = get_bytes(L, "key", &message->key_size);
     message->value = get_bytes(L, "value", &message->value_size);
@@ -80,13 +86,15 @@ static int push_place(lua_State *L, struct op *op)
 
 static int l_produce(lua_State *L)
 {
-    static const struct op_type type = {"producer:produce", push_place, kafka_op_cancel, kafka_op_release};
+    static const struct op_type type = {"producer:produce", push_place, kafka_op_cancel,
+                                        kafka_op_release};
     struct kafka_producer *producer = lua_kafka_check(L, TYPE);
     struct kafka_message message;
     get_message(L, "producer:produce", &message);
     double timeout = opt_number(L, 2, "timeout", -1);
     struct kafka_op *op = kafka_op_new(L, &type, kafka_producer_client(producer));
-    return kafka_op_await(L, op, kafka_producer_produce(producer, &message, kafka_op_done, op), timeout);
+    return kafka_op_await(L, op, kafka_producer_produce(producer, &message, kafka_op_done, op),
+                          timeout);
 }
 
 static int l_send(lua_State *L)
@@ -103,7 +111,8 @@ static int l_send(lua_State *L)
 
 static int l_flush(lua_State *L)
 {
-    static const struct op_type type = {"producer:flush", kafka_op_push_true, kafka_op_cancel, kafka_op_release};
+    static const struct op_type type = {"producer:flush", kafka_op_push_true, kafka_op_cancel,
+                                        kafka_op_release};
     static const char *const keys[] = {"timeout", NULL};
     struct kafka_producer *producer = lua_kafka_check(L, TYPE);
     opt_keys(L, 2, "producer:flush", keys);

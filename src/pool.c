@@ -110,7 +110,8 @@ void *pool_realloc(struct pool *pool, void *block, size_t old, size_t size)
         return block;
     void *moved = size > POOL_LARGEST ? malloc(size) : take(pool, class_of(size));
     if (moved == NULL)
-        return size < old ? block : NULL; /* shrinking must not fail: it stays, and serves a smaller class one day */
+        /* shrinking must not fail: it stays, and serves a smaller class one day */
+        return size < old ? block : NULL;
     memcpy(moved, block, old < size ? old : size);
     give(pool, block, old);
     return moved;
