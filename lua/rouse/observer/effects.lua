@@ -72,13 +72,9 @@ function perform.remove(observer, effect)
   end
 end
 
---- Commits a quiet group's offsets again, as they are now, unless somebody is a member.
+--- Commits a quiet group's offsets again, as they are now. The broker refuses that while the group has a member, whose own
+--- commits renew them then.
 function perform.renew(observer, effect)
-  local groups = observer.admin:describe_groups { groups = { effect.group }, timeout = 10 }
-  local group = groups and groups[effect.group]
-  if not group or group.error or #(group.members or {}) > 0 then
-    return
-  end
   local list = observer.admin:group_offsets { group = effect.group, partitions = effect.partitions, timeout = 10 }
   local commits = {}
   for _, item in ipairs(list or {}) do
@@ -92,8 +88,10 @@ function perform.renew(observer, effect)
   local ok, message, code = observer.admin:alter_group_offsets {
     group = effect.group, partitions = commits, timeout = 10,
   }
-  log[ok and "debug" or "warn"]("offsets of the quiet group " .. effect.group .. (ok and " renewed" or " not renewed"),
-    { group = effect.group, partitions = #commits, reason = message, code = code })
+  local refused = ok and ok[1] and ok[1].error
+  log[ok and "debug" or "warn"](("offsets of the quiet group %s %s"):format(effect.group,
+    ok and not refused and "renewed" or "not renewed"),
+    { group = effect.group, partitions = #commits, reason = message, code = code or refused })
 end
 
 local now = {}
