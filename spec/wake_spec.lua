@@ -94,6 +94,17 @@ describe("wake", function()
     assert.equal(55, w.armed["payments/0"])
   end)
 
+  it("does not take its own first commit for somebody else's", function()
+    local w = world.new { units = { unit { topics = { payments = { reset = "latest" } } } }, commits = {}, ends = 55 }
+    w:start { payments = 1 }
+    w.commits = commits(55)
+    w:send { kind = "committed", unit = w:take("commit").unit, topic = "payments", partition = 0, offset = 55 }
+    w:settle()
+    w:record("payments", 0, 55)
+    w:settle()
+    assert.is_not_nil(w:take("submit"))
+  end)
+
   it("takes an error ring as the reset policy's case: a commit beyond the end of a recreated topic", function()
     local w = world.new { units = { unit() }, commits = commits(1000), low = 0, ends = 3 }
     w:start { payments = 1 }
@@ -197,6 +208,18 @@ describe("wake", function()
       assert.equal(naming.prefix("payments-consumer") .. "42", effect.name)
     end)
 
+    it("chooses the name from the list alone, not from what it remembers", function()
+      local w, effect = rung()
+      local run = w:accept(effect)
+      w.commits.payments[0] = 1
+      run.status, run.succeeded_indices = "completed", { 0 }
+      w:pass(6)
+      w.runs = {} -- finished runs vanish
+      w:record("payments", 0, 1)
+      w:settle()
+      assert.equal(naming.prefix("payments-consumer") .. "1", w:take("submit").name)
+    end)
+
     it("rests on no list older than its limit", function()
       local w = world.new { units = { unit() }, commits = commits(0) }
       w:start { payments = 1 }
@@ -283,6 +306,20 @@ describe("wake", function()
       w:pass(31)
       assert.is_not_nil(w:take("submit"))
       assert.equal(2, #seen)
+    end)
+
+    it("sees the last wake as long ago as it is when the clock on the wall jumps", function()
+      for _, step in ipairs { -3600, 3600 } do
+        local w, seen = decided(function() return verdict.wake {} end)
+        local run = w:accept(w:take("submit"))
+        w.commits.payments[0] = 3
+        run.status, run.succeeded_indices = "completed", { 0 }
+        w:pass(10)
+        w.now = w.now + step
+        w:record("payments", 0, 3)
+        w:settle()
+        assert.equal(10, w.now - seen[2].last_wake)
+      end
     end)
 
     it("ignores until a record past the end", function()
@@ -438,10 +475,17 @@ describe("wake", function()
     local w = world.new { units = { unit() }, commits = commits(0),
       runs = { finished(prefix .. "1"), finished(prefix .. "2"), finished("by-hand") } }
     w:start { payments = 1 }
+    w.now = w.now + 100000 -- a jump of the clock on the wall shortens nothing
+    w:record("payments", 0, 0)
+    w:settle()
+    w:accept(w:take("submit"), { status = "running" })
+    w:pass(230)
+    assert.is_nil(w:take("remove"))
+    w:pass(20)
     local removed = {}
     for _, effect in ipairs(w.log) do
       if effect.kind == "remove" then removed[#removed + 1] = effect.name end
     end
-    assert.same({ prefix .. "1" }, removed)
+    assert.same({ prefix .. "1", prefix .. "2" }, removed)
   end)
 end)

@@ -52,7 +52,7 @@ function wake.new(options)
   local engine = setmetatable({
     units = {}, by_id = {}, jobs = options.jobs or {}, decide = options.decide,
     random = options.random or math.random, targets = {}, doors = {}, touched = {}, ended = {}, windows = {},
-    removed = {}, numbers = {}, quota = options.quota or {}, renew = options.renew, effects = {}, now = 0, clock = 0,
+    removed = {}, created = {}, rested = {}, quota = options.quota or {}, renew = options.renew, effects = {}, now = 0, clock = 0,
   }, Engine)
   for _, given in ipairs(options.units) do
     local unit = {
@@ -245,6 +245,7 @@ function Engine:on_committed(event)
     return
   end
   part.committed, part.start, part.refused = event.offset, event.offset, nil
+  part.calm_commit = event.offset -- our own move, nobody else's
   unit.dirty = true
 end
 

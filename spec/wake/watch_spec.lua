@@ -104,12 +104,12 @@ describe("watch", function()
         { job = "audit", group = "a", mode = "lag", topics = { audit = { reset = "earliest" } } } } }
       w.engine.quota = { codeengine = 8 }
       w:start { payments = 1, audit = 1 }
+      w:pass(241)
       assert.is_nil(w:take("remove"))
       w:record("payments", 0, 0)
       w:settle()
       assert.equal(audit, w:take("remove").name)
       assert.is_nil(w:take("remove"))
-      assert.equal(7, w.engine.numbers.audit)
     end)
   end)
 end)

@@ -31,13 +31,13 @@ local function view(engine, unit, attempt)
       }
     end
   end
+  local last = unit.last_wake
   for _, run in ipairs(engine.targets[unit.target].runs) do
-    if run.job == unit.job then
-      local created = run.created_at or run.accepted_at
-      job.last_wake = created and math.max(created, job.last_wake or created) or job.last_wake
-    end
+    local created = run.job == unit.job and engine.created[run.name]
+    last = created and math.max(created, last or created) or last
   end
-  job.last_wake = job.last_wake or unit.last_wake
+  -- Counted back on the monotonic clock: a clock on the wall that was set back must not make a window of hours.
+  job.last_wake = last and engine.now - (engine.clock - last)
   for i, run in ipairs(unit.running) do
     job.runs[i] = {
       name = run.name, created_at = run.created_at, status = run.status, requested = run.requested,

@@ -34,13 +34,13 @@ function naming.number(job, name)
   return math.tointeger(tonumber(name:sub(#prefix + 1):match("^%d+$")))
 end
 
---- The next name: one above the highest number that is listed or remembered.
+--- The next name: one above the highest number that is listed. Nothing else counts, least of all what one submitter remembers:
+--- all who saw the same list have to choose the same name.
 ---@param job string
 ---@param runs rouse.Run[]
----@param remembered integer? highest number seen so far
 ---@return string name, integer number
-function naming.next(job, runs, remembered)
-  local highest = remembered or 0
+function naming.next(job, runs)
+  local highest = 0
   for _, run in ipairs(runs) do
     highest = math.max(highest, naming.number(job, run.name) or 0)
   end

@@ -33,7 +33,7 @@ local function own_runs(engine, target, target_name)
 end
 
 local function rested(engine, run)
-  return coverage.finished(run) and engine.clock - (engine.ended[run.name] or engine.clock) > KEEP
+  return coverage.finished(run) and engine.clock - (engine.rested[run.name] or engine.clock) > KEEP
 end
 
 --- Removes finished runs of ours, never the newest of a job and never before everybody who may rest on them has read again.
@@ -47,8 +47,7 @@ function runs.clean(engine, target, target_name)
   end
 end
 
---- The quota is full and nothing else can be removed: the newest finished run of a job without work goes, with a warning. Its
---- number is remembered, so that it is not given again.
+--- The quota is full and nothing else can be removed: the newest finished run of a job without work goes, with a warning.
 function runs.free(engine, target, target_name)
   local jobs, newest = own_runs(engine, target, target_name)
   local busy = {}
@@ -60,7 +59,6 @@ function runs.free(engine, target, target_name)
   for _, run in ipairs(target.runs) do
     local number = jobs[run.job] and naming.number(run.job, run.name)
     if number == newest[run.job] and number and not busy[run.job] and rested(engine, run) then
-      engine.numbers[run.job] = math.max(engine.numbers[run.job] or 0, number)
       engine:effect { kind = "note", unit = run.job, job = run.job, code = "quota_removed",
         fields = { name = run.name, reason = "the newest run of a quiet job is removed to make room" } }
       remove(engine, target_name, run)
@@ -81,6 +79,13 @@ function runs.has_room(engine, unit)
   return false
 end
 
+--- When a run was created, on the monotonic clock, as it looked when the run was first seen.
+function runs.date(self, run)
+  if not self.created[run.name] then
+    self.created[run.name] = self.clock - (run.created_at and math.max(0, self.now - run.created_at) or 0)
+  end
+end
+
 --- The list as read, and the runs accepted since it was sent, which it may not show yet.
 function runs.take(self, target, event)
   local listed, newly = {}, {}
@@ -99,10 +104,20 @@ function runs.take(self, target, event)
   target.newly = newly
   target.runs, target.sent, target.listed = event.runs, event.sent, listed
   for _, run in ipairs(target.runs) do
-    if coverage.finished(run) and not self.ended[run.name] then
-      local age = run.completed_at and math.max(0, self.now - run.completed_at) or 0
-      self.ended[run.name] = self.clock - age
-      newly[run.job] = true
+    runs.date(self, run)
+    if coverage.finished(run) then
+      -- How long a run is kept counts from here: a clock on the wall that jumps must not shorten it.
+      self.rested[run.name] = self.rested[run.name] or self.clock
+      if not self.ended[run.name] then
+        local age = run.completed_at and math.max(0, self.now - run.completed_at) or 0
+        self.ended[run.name] = self.clock - age
+        newly[run.job] = true
+      end
+    end
+  end
+  for name in pairs(self.created) do
+    if not listed[name] then
+      self.created[name], self.rested[name] = nil, nil
     end
   end
   runs.clean(self, target, event.target)

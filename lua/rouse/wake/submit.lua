@@ -5,6 +5,7 @@ local claiming = require "rouse.wake.claiming"
 local claims = require "rouse.wake.claims"
 local doors = require "rouse.wake.doors"
 local naming = require "rouse.wake.naming"
+local runs = require "rouse.wake.runs"
 local watch = require "rouse.wake.watch"
 
 local submit = {}
@@ -115,7 +116,7 @@ function submit.start(engine, unit, open, eligible, verdict)
         start = part.start }
     end
   end
-  local name, number = naming.next(unit.job, engine.targets[unit.target].runs, engine.numbers[unit.job])
+  local name, number = naming.next(unit.job, engine.targets[unit.target].runs)
   local asked = unit.asked
   unit.phase, unit.asked = "submitting", nil
   unit.pending = { name = name, number = number, parts = open, entries = entries, indices = indices, assign = assign,
@@ -154,8 +155,7 @@ local function join_list(engine, unit, run, pending)
     target.runs[#target.runs + 1] = run
     target.listed[run.name] = run
   end
-  local number = naming.number(unit.job, run.name)
-  engine.numbers[unit.job] = math.max(engine.numbers[unit.job] or 0, number or 0)
+  runs.date(engine, run)
 end
 
 local function again(engine, unit)
@@ -185,7 +185,7 @@ function submit.answered(engine, unit, event)
   if event.run then
     local pending = end_submit(unit)
     join_list(engine, unit, event.run, pending)
-    unit.submit_failures, unit.not_before, unit.last_wake = 0, nil, engine.now
+    unit.submit_failures, unit.not_before, unit.last_wake = 0, nil, engine.clock
     for _, entry in ipairs(pending.entries) do
       unit.index[entry.topic][entry.partition].tried = { attempt = entry.attempt, name = pending.name,
         at = engine.clock, mark = naming.mark(entry.topic, entry.partition, entry.start) }
