@@ -9,7 +9,7 @@ local task = require "rouse.task"
 
 local DEADLINE = 30
 local PROGRAM = (os.getenv "ROUSE_BUILD" or "build") .. "/rouse"
-local COMMANDS = { "observer", "consumer", "run", "check", "mock", "demo" }
+local COMMANDS = { "observer", "consumer", "run", "check", "explain", "mock", "demo" }
 
 -- Nothing of the environment the specs run in, but what finds programs and suppresses leaks of others.
 local function environ(more)

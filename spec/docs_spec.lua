@@ -12,7 +12,7 @@ local verdict = require "rouse.verdict"
 local DEADLINE = 60
 local BUILD = os.getenv "ROUSE_BUILD" or "build"
 local PROGRAM = BUILD .. "/rouse"
-local COMMANDS = { "observer", "consumer", "run", "check", "mock", "demo" }
+local COMMANDS = { "observer", "consumer", "run", "check", "explain", "mock", "demo" }
 
 local function read(path)
   local file <close> = assert(io.open(path))

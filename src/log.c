@@ -99,6 +99,25 @@ bool log_secret(struct log *log, const char *value, size_t length)
     return ok;
 }
 
+size_t log_redact(struct log *log, const char *text, size_t length, char *to)
+{
+    size_t used = 0;
+    const char *end = text + length;
+    pthread_mutex_lock(&log->lock);
+    while (text < end) {
+        size_t secret = redact_match(log->secrets, text, end);
+        if (secret == 0) {
+            to[used++] = *text++;
+            continue;
+        }
+        memcpy(to + used, "***", 3);
+        used += 3;
+        text += secret;
+    }
+    pthread_mutex_unlock(&log->lock);
+    return used;
+}
+
 /* ---- the line being built, under the lock */
 
 static void put(struct log *log, const char *s, size_t length)

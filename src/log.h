@@ -48,6 +48,12 @@ bool log_enabled(const struct log *log, enum log_level level);
  */
 bool log_secret(struct log *log, const char *value, size_t length);
 
+/*
+ * Copies the text with *** for every secret; returns the length, which is never more than before:
+ * `to` holds `length` bytes. Any thread.
+ */
+size_t log_redact(struct log *log, const char *text, size_t length, char *to);
+
 /* Writes one line; `component` may be NULL. Thread-safe. */
 void log_write(struct log *log, enum log_level level, const char *component, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

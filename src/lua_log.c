@@ -184,12 +184,23 @@ static int l_secret(lua_State *L)
     return 1;
 }
 
+/* redact(text) -> the text with *** for every secret: what leaves the program otherwise than by the log */
+static int l_redact(lua_State *L)
+{
+    size_t length;
+    luaL_checktype(L, 1, LUA_TSTRING);
+    const char *text = lua_tolstring(L, 1, &length);
+    char *to = lua_newuserdatauv(L, length + 1, 0);
+    lua_pushlstring(L, to, log_redact(rouse_log(util_rouse(L)), text, length, to));
+    return 1;
+}
+
 int log_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"debug", l_debug}, {"info", l_info},           {"warn", l_warn},
         {"error", l_error}, {"configure", l_configure}, {"secret", l_secret},
-        {NULL, NULL},
+        {"redact", l_redact},   {NULL, NULL},
     };
     util_functions(L, functions);
     return 1;

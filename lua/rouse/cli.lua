@@ -10,7 +10,7 @@ local variables = require "rouse.config.variables"
 
 local cli = {}
 
-local COMMANDS = { "observer", "consumer", "run", "check", "mock", "demo" }
+local COMMANDS = { "observer", "consumer", "run", "check", "explain", "mock", "demo" }
 local USAGE <const>, CONFIGURATION <const> = 2, 78
 
 local function version()

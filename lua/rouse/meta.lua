@@ -534,6 +534,11 @@ function log.configure(options) end
 ---@return boolean hidden false when it is shorter than 4 bytes
 function log.secret(value) end
 
+---Returns the text with *** for every secret.
+---@param text string
+---@return string
+function log.redact(text) end
+
 ---@alias rouse.process.Stdio "inherit"|"null"|"pipe"
 
 ---@class rouse.process.Options

@@ -3,6 +3,7 @@
 local claims = require "rouse.observer.claims"
 local doorbell = require "rouse.observer.doorbell"
 local effects = require "rouse.observer.effects"
+local endpoint = require "rouse.observer.admin"
 local environment = require "rouse.config.environment"
 local hold = require "rouse.hold"
 local http = require "rouse.http"
@@ -50,13 +51,19 @@ function Observer:report_target(id, ok, message, code)
   self.reports[id](ok ~= nil, message, code)
 end
 
+--- One line per change of Kafka's state, which the status tells too.
+function Observer:report_kafka(ok, message, code)
+  self.kafka_state = { reachable = ok, reason = message }
+  self.kafka_report(ok, message, code)
+end
+
 -- Single connections come and go; these say that nothing is reached.
 local DOWN = { _ALL_BROKERS_DOWN = true, _AUTHENTICATION = true, _SSL = true, _RESOLVE = true }
 
 --- A handle-wide Kafka error: reported once per change; whatever comes back is evaluated anew.
 function Observer:fault(event)
   if DOWN[event.code] then
-    self.kafka_report(false, event.message, event.code)
+    self:report_kafka(false, event.message, event.code)
     self.down = true
     self.trouble:set()
   else
@@ -130,7 +137,7 @@ function Observer:watch_topics()
     end
     self.trouble:clear()
     local metadata, message, code = self.admin:metadata { timeout = 10 }
-    self.kafka_report(metadata ~= nil, message, code)
+    self:report_kafka(metadata ~= nil, message, code)
     if metadata then
       self:refresh(metadata)
       if self.down then
@@ -170,7 +177,7 @@ function Observer:open_claims(units)
     return nil, message
   end
   self.claims = claims.new {
-    consumer = consumer, admin = self.admin, jobs = jobs, on_record = self.script.on_record,
+    consumer = consumer, group = group, admin = self.admin, jobs = jobs, on_record = self.script.on_record,
     route_of = function(topic) return self:route_of(topic) end,
     emit = function(event) self:emit(event) end, fault = function(event) self:fault(event) end,
   }
@@ -201,6 +208,7 @@ function Observer:prepare()
     return nil, ("Kafka refused the credentials: mechanism %s, user %s (%s)"):format(
       told["sasl.mechanisms"] or "?", told["sasl.username"] or "?", message), startup.CREDENTIALS
   end
+  self.kafka_state = { reachable = true }
   local names = {}
   for _, route in ipairs(self.routes) do
     for _, job in ipairs(route.jobs) do
@@ -208,16 +216,17 @@ function Observer:prepare()
     end
   end
   local definitions, code
-  definitions, message, code = startup.definitions(self.targets, names)
+  definitions, message, code = startup.definitions(self.targets, names, self.job_faults)
   if not definitions then
     return nil, message, code == "CREDENTIALS" and startup.CREDENTIALS or startup.UNAVAILABLE
   end
   topics.resolve(self.routes, metadata, {})
-  local units, lines = modes.units(self.routes, definitions, {
+  local units
+  units, self.lines, self.members = modes.units(self.routes, definitions, {
     claims_group = self.settings.claims_group, on_record = self.script.on_record ~= nil,
     target_of = function(job) return self.targets:id_of(job) end,
   })
-  for _, line in ipairs(lines) do
+  for _, line in ipairs(self.lines) do
     log.info(line)
   end
   local jobs = {}
@@ -300,6 +309,7 @@ function observer.run(options)
   local self = setmetatable({
     script = script, settings = settings, routes = routes, inbox = task.queue(), missing = {}, counts = {},
     route_index = {}, reports = {}, trouble = task.event(), kafka_report = startup.reporter("Kafka"),
+    kafka_state = { reachable = false }, job_faults = {}, lines = {}, members = {}, started_at = task.now(),
   }, Observer)
   self.targets = targets.new(script.observe or {}, settings, http.client { ca_file = settings.ca_file }, options.env)
   return self:serve(options.signals)
@@ -314,6 +324,7 @@ function Observer:serve(signals)
       signals = signals }
   end
   local code = 0
+  local server = endpoint.start(self)
   local worker = task.spawn(function()
     local ok, why, exit = self:prepare()
     if not ok then
@@ -340,6 +351,9 @@ function Observer:serve(signals)
   local exit, why, failure = worker:join()
   if stopper then
     stopper:cancel()
+  end
+  if server then
+    server:close()
   end
   self:close()
   if exit == nil and failure ~= "CANCELLED" then

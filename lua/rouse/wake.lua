@@ -89,6 +89,7 @@ function Engine:note(unit, code, fields)
   local last = unit.decision
   local reason = fields and fields.reason
   if last and last.code == code and last.reason == reason and code ~= "woken" then
+    last.fields = fields
     return
   end
   unit.decision = { code = code, reason = reason, at = self.now, fields = fields }

@@ -16,7 +16,7 @@ local PROBLEMS <const>, CONFIGURATION <const> = 1, 78
 
 -- Variables of ours without ROUSE_, to recognize misspelled ones.
 local VARIABLES <const> = { "KAFKA", "KAFKADATA", "ASSIGN", "RESET", "IAM_PROFILE_NAME",
-  "IAM_PROFILE_ID", "CR_TOKEN_FILE", "LUA", "ETC", "LOG_LEVEL", "LOG_FORMAT", "EXECUTABLE" }
+  "IAM_PROFILE_ID", "CR_TOKEN_FILE", "LUA", "ETC", "LOG_LEVEL", "LOG_FORMAT", "EXECUTABLE", "ADMIN" }
 
 function check.setup(command)
   command:argument("script", "The script to check; without one, what `rouse observer` would run."):args("?")

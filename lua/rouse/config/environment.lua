@@ -5,6 +5,7 @@
 -- Secrets may come from files: MESSAGEHUB_USER_FILE, MESSAGEHUB_PASSWORD_FILE, IAM_API_KEY_FILE.
 -- The caller hands settings.secrets to rouse.log.secret before it logs anything.
 
+local address = require "rouse.config.address"
 local options = require "rouse.options"
 local properties = require "rouse.config.properties"
 local variables = require "rouse.config.variables"
@@ -32,6 +33,7 @@ local environment = {}
 ---@field kafkadata? {text: string, file: string, path?: string} path where it can be watched; nil: the script's routes
 ---@field claims_group? string OBSERVER_CONSUMER_GROUP: the observer claims messages in that group
 ---@field codeengine? {base_url: string, project: string, region?: string}
+---@field admin {host: string, port: integer}|false where the admin endpoint listens; false: nowhere
 ---@field iam? {endpoint: string, api_key?: string, cr_token_file?: string, profile_name?: string, profile_id?: string}
 
 ---@class rouse.ConsumerSettings: rouse.Settings
@@ -235,6 +237,19 @@ function reader:kafkadata()
   return { text = text, file = "kafkadata" }
 end
 
+-- Where the admin endpoint listens.
+function reader:admin()
+  local text = self:get("ROUSE_ADMIN")
+  if not text then
+    return address.ADMIN
+  end
+  local where, message = address.loopback(text)
+  if where == nil then
+    self:wrong("ROUSE_ADMIN", message)
+  end
+  return where
+end
+
 ---What kafkadata is and where it comes from, when the rest of the environment may be incomplete; nil
 ---where it is missing.
 ---@param env table<string, string>
@@ -291,6 +306,7 @@ function environment.observer(env, how)
   if not observe.routes then
     settings.kafkadata = self:kafkadata()
   end
+  settings.admin = self:admin()
   settings.claims_group = self:get("OBSERVER_CONSUMER_GROUP")
   if self:get("OBSERVER_TICKER") then
     self.notes[#self.notes + 1] = "OBSERVER_TICKER has no effect: records ring, nothing is polled"

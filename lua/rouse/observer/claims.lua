@@ -13,6 +13,7 @@ local COMMIT_EVERY = 1 -- seconds between commits of what is done
 
 ---@class rouse.ClaimsOptions
 ---@field consumer table a rouse.kafka consumer with the observer's group
+---@field group string
 ---@field admin table for end and low offsets where the group has no commit
 ---@field routes table<string, table> topic → route
 ---@field on_record (fun(record: table, ctx: table): any)? the script's function

@@ -43,11 +43,13 @@ end
 ---@param routes table[] as rouse.config.kafkadata returns them; `topics` of a pattern route are those it matches now
 ---@param definitions table<string, { env: table<string, string> }> job → definition as the target tells it
 ---@param settings { claims_group: string?, on_record: boolean, target: string }
----@return table[] units, string[] lines one per route: its mode and why
+---@return table[] units
+---@return string[] lines one per route: its mode and why
+---@return string[][] members per route the ids of its units
 function modes.units(routes, definitions, settings)
-  local units, by_id, lines, jobs_of_group = {}, {}, {}, {}
+  local units, by_id, lines, members, jobs_of_group = {}, {}, {}, {}, {}
   for _, route in ipairs(routes) do
-    local reasons, told = {}, {}
+    local reasons, told, ids = {}, {}, {}
     for _, job in ipairs(route.jobs) do
       local definition = definitions[job.name]
       local mode, group, why = describe(job, definition, settings)
@@ -65,6 +67,7 @@ function modes.units(routes, definitions, settings)
           jobs_of_group[group] = (jobs_of_group[group] or 0) + 1
         end
       end
+      ids[#ids + 1] = id
       unit.pattern = unit.pattern or route.pattern
       for _, topic in ipairs(route.pattern and (route.topics or {}) or { route.topic }) do
         unit.topics[topic] = { reset = route.reset or "earliest" }
@@ -75,13 +78,14 @@ function modes.units(routes, definitions, settings)
       end
     end
     lines[#lines + 1] = ("%s: %s"):format(route.topic, table.concat(reasons, "; "))
+    members[#members + 1] = ids
   end
   for _, unit in ipairs(units) do
     if unit.assign == "index" and against_index(unit, jobs_of_group) then
       unit.assign = "group"
     end
   end
-  return units, lines
+  return units, lines, members
 end
 
 return modes

@@ -78,18 +78,21 @@ end
 --- Definitions of the jobs named in the routes. A job that does not exist is its route's problem.
 ---@param targets table from rouse.observer.targets
 ---@param jobs table<string, string> job → target id
+---@param faults table<string, string> job → why its definition cannot be read, filled in
 ---@return table<string, table>|nil definitions, string?, string?
-function startup.definitions(targets, jobs)
+function startup.definitions(targets, jobs, faults)
   local definitions = {}
   for name, id in pairs(jobs) do
     local definition, message, code = startup.until_done("the API of target " .. id, function()
       return targets:get(id):job(name)
     end, { CREDENTIALS = true, UNAUTHORIZED = true, NOT_FOUND = true, FORBIDDEN = true })
+    faults[name] = nil
     if definition then
       definitions[name] = definition
     elseif code == "CREDENTIALS" or code == "UNAUTHORIZED" then
       return nil, "the target refused the credentials: " .. message, "CREDENTIALS"
     else
+      faults[name] = message or code
       log.warn(("job %s: its definition cannot be read"):format(name), { reason = message, code = code })
     end
   end
