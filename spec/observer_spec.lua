@@ -1,86 +1,12 @@
 require "spec.helper"
-local kafka = require "rouse.kafka"
 local observer = require "rouse.observer"
 local session = require "rouse.mock.session"
 local task = require "rouse.task"
 local verdict = require "rouse.verdict"
-
-local DEADLINE = 15
+local with_observer = require "spec.observer.world"
 
 local function default_decide()
   return verdict.wake { reason = "records wait" }
-end
-
--- Signals that a spec sends.
-local function fake_signals()
-  local queue = task.queue()
-  return { wait = function() return queue:get() end, send = function(_, name) queue:put(name) end }
-end
-
--- Runs `play(world)` beside an observer on a mock Kafka and a mock Code Engine whose runs are moved by hand.
-local function with_observer(options, play)
-  local handles = task.handles()
-  task.run(function()
-    local mock = assert(session.start { environ = {}, execute = false, quiet = true, topics = options.topics,
-      jobs = options.jobs })
-    local properties = { ["bootstrap.servers"] = mock.kafka:bootstrap_servers() }
-    local world = { mock = mock, producer = assert(kafka.producer { properties = properties }),
-      admin = assert(kafka.admin { properties = properties }), signals = fake_signals() }
-
-    function world:wait(what, fn)
-      local deadline = task.monotonic() + DEADLINE
-      while true do
-        local value = fn()
-        if value then return value end
-        assert(task.monotonic() < deadline, "waited in vain for " .. what)
-        task.sleep(0.01)
-      end
-    end
-
-    function world:produce(topic, partition, count)
-      for i = 1, count or 1 do
-        assert(self.producer:produce { topic = topic, partition = partition, value = "v" .. i, timeout = 5 })
-      end
-    end
-
-    function world:commit(topic, partition, offset)
-      assert(self.admin:alter_group_offsets { group = topic .. "-group", timeout = 5,
-        partitions = { { topic = topic, partition = partition, offset = offset } } })
-    end
-
-    function world:submits(count)
-      return self:wait(count .. " submits", function()
-        local created = {}
-        for _, submit in ipairs(mock.codeengine:counters().submits) do
-          if submit.created then created[#created + 1] = submit end
-        end
-        return #created >= count and created
-      end)
-    end
-
-    function world:observe()
-      local env = mock:environ {}
-      for name, value in pairs(options.env or {}) do env[name] = value end
-      local script = options.script or { observe = {}, decide = default_decide }
-      self.running = task.spawn(function()
-        return observer.run { script = script, env = env, signals = self.signals }
-      end)
-    end
-
-    if options.before then options.before(world) end
-    world:observe()
-    play(world)
-    world.signals:send("TERM")
-    assert.equal(143, world.running:join(DEADLINE))
-    world.producer:close()
-    world.admin:close()
-    mock:close()
-  end)
-  for _ = 1, 500 do -- Kafka handles end on worker threads
-    if task.handles() <= handles then return end
-    task.run(task.sleep, 0.01)
-  end
-  assert.equal(handles, (task.handles()))
 end
 
 describe("observer", function()

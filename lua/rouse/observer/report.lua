@@ -47,17 +47,33 @@ end
 
 -- ---- a job ----
 
-local SHOWN_ELSEWHERE <const> = { active = true, name = false }
+local WIDTH <const> = 100
 
+-- Words on as many lines as they need; a word that is too long keeps its line.
+local function wrap(add, indent, text)
+  local line = indent
+  for word in text:gmatch("%S+") do
+    if #line > #indent and #line + 1 + #word > WIDTH then
+      add("%s", line)
+      line = indent
+    end
+    line = line .. (#line > #indent and " " or "") .. word
+  end
+  if #line > #indent then
+    add("%s", line)
+  end
+end
+
+-- What the decision rests on; the active instances are in the job's line.
 local function inputs(decision)
   local list = {}
   for name, value in pairs(decision.inputs) do
-    if not SHOWN_ELSEWHERE[name] then
+    if name ~= "active" then
       list[#list + 1] = ("%s=%s"):format(name, type(value) == "table" and arrayspec.format(value) or tostring(value))
     end
   end
   table.sort(list)
-  return #list > 0 and (" (%s)"):format(table.concat(list, ", ")) or ""
+  return #list > 0 and ("(%s)"):format(table.concat(list, ", ")) or ""
 end
 
 local function decision(add, unit)
@@ -67,8 +83,8 @@ local function decision(add, unit)
     return
   end
   local why = explain.CODES[decided.code]
-  add("    %s, for %s%s%s%s", decided.code, duration(decided.age), why and ": " .. why or "",
-    decided.reason and ("; %s"):format(decided.reason) or "", inputs(decided))
+  add("    %s for %s%s", decided.code, duration(decided.age), why and ": " .. why or "")
+  wrap(add, "      ", (decided.reason or "") .. " " .. inputs(decided))
 end
 
 local PHASES <const> = {
