@@ -121,6 +121,16 @@ function now.note(_, effect)
   log[LEVELS[effect.code] or "debug"](text, fields)
 end
 
+-- The event that answers each effect. One that is never answered would leave its unit waiting for ever.
+local FAILED = { list = "runs", read = "offsets", submit = "submitted", get = "got", commit = "committed" }
+
+--- The answer of an effect that could not be performed at all; what a submit has done is unknown then.
+local function failed(effect, message)
+  return { kind = FAILED[effect.kind], target = effect.target, unit = effect.unit, name = effect.name,
+    topic = effect.topic, partition = effect.partition, message = tostring(message), sent = task.monotonic(),
+    error = effect.kind == "submit" and "AMBIGUOUS" or "BUG" }
+end
+
 --- Performs a list of effects in order; those that wait do not hold up the others.
 function effects.perform(observer, list)
   for _, effect in ipairs(list) do
@@ -128,7 +138,11 @@ function effects.perform(observer, list)
       now[effect.kind](observer, effect)
     else
       task.spawn(function()
-        local event = perform[effect.kind](observer, effect)
+        local ok, event = pcall(perform[effect.kind], observer, effect)
+        if not ok and event ~= "cancelled" then
+          log.error("a bug in Rouse: " .. tostring(event), { effect = effect.kind })
+        end
+        event = ok and event or not ok and FAILED[effect.kind] and failed(effect, event)
         if event then
           observer:emit(event)
         end
