@@ -116,6 +116,46 @@ describe("wake", function()
     assert.is_not_nil(w:take("submit"))
   end)
 
+  it("lets a proof die with an error ring, wherever the doorbell stood", function()
+    local w = world.new { units = { unit() }, commits = commits(2), ends = 9 }
+    w:start { payments = 1 }
+    w:record("payments", 0, 5)
+    w:settle()
+    local effect = w:take("submit")
+    w:send { kind = "submitted", unit = effect.unit, name = effect.name, error = "INVALID", message = "no" }
+    w.armed["payments/0"], w.ends = nil, 3 -- a new topic of that name
+    w:send { kind = "rung", topic = "payments", partition = 0, offset = 9, error = "_AUTO_OFFSET_RESET" }
+    w:settle()
+    w:pass(100)
+    assert.is_nil(w:take("submit"))
+    assert.equal(2, w.armed["payments/0"])
+  end)
+
+  it("lets a proof die with the end that went below it: a topic recreated under a commit in range", function()
+    local w = world.new { units = { unit() }, commits = commits(0) }
+    w:start { payments = 1 }
+    w:record("payments", 0, 4)
+    w:settle()
+    local run = w:accept(w:take("submit"))
+    w:pass(3)
+    w.ends = 0
+    run.status, run.succeeded_indices = "completed", { 0 }
+    w:pass(60)
+    assert.is_nil(w:take("submit"))
+    assert.equal(0, w.armed["payments/0"])
+  end)
+
+  it("reads the low offset again when a commit is gone, and as long as there is none", function()
+    local w = world.new { units = { unit() }, commits = commits(70), low = 50 }
+    w:start { payments = 1 }
+    w.commits, w.low, w.ends = {}, 0, 60 -- deleted and created again
+    w:pass(61)
+    assert.equal(0, w.armed["payments/0"])
+    w.low = 7
+    w:pass(61)
+    assert.equal(7, w.armed["payments/0"])
+  end)
+
   it("counts group instances and submits only the difference", function()
     local other = { name = "by-hand", job = "payments-consumer", status = "running", running = 1, indices = { 0 },
       succeeded_indices = {}, failed_indices = {}, env = {} }
@@ -262,6 +302,15 @@ describe("wake", function()
       assert.is_not_nil(w:take("submit"))
     end)
 
+    it("lists again after a failed first listing, although no work is known", function()
+      local w = world.new { units = { unit() }, commits = {} }
+      w.list_error = "UNAVAILABLE"
+      w:start { payments = 1 }
+      w.list_error = nil
+      w:pass(5)
+      assert.equal(0, w.armed["payments/0"])
+    end)
+
     it("keeps the start when a partition cannot be read", function()
       local w = world.new { units = { unit() }, commits = commits(9) }
       w:start { payments = 1 }
@@ -306,6 +355,19 @@ describe("wake", function()
       w:pass(31)
       assert.is_not_nil(w:take("submit"))
       assert.equal(2, #seen)
+    end)
+
+    it("counts the last wake from the run's creation, however late the answer came", function()
+      local w, seen = decided(function() return verdict.wake {} end)
+      local effect = w:take("submit")
+      w.clock, w.now = w.clock + 20, w.now + 20
+      local run = w:accept(effect, { created_at = w.now - 20 })
+      w.commits.payments[0] = 3
+      run.status, run.succeeded_indices = "completed", { 0 }
+      w:pass(10)
+      w:record("payments", 0, 3)
+      w:settle()
+      assert.equal(30, w.now - seen[2].last_wake)
     end)
 
     it("sees the last wake as long ago as it is when the clock on the wall jumps", function()

@@ -52,7 +52,8 @@ function wake.new(options)
   local engine = setmetatable({
     units = {}, by_id = {}, jobs = options.jobs or {}, decide = options.decide,
     random = options.random or math.random, targets = {}, doors = {}, touched = {}, ended = {}, windows = {},
-    removed = {}, created = {}, rested = {}, quota = options.quota or {}, renew = options.renew, effects = {}, now = 0, clock = 0,
+    removed = {}, created = {}, rested = {}, quota = options.quota or {}, renew = options.renew, effects = {},
+    now = 0, clock = 0,
   }, Engine)
   for _, given in ipairs(options.units) do
     local unit = {
@@ -157,8 +158,8 @@ function Engine:on_rung(event)
       part.want = nil
       if not event.error then
         facts.prove(part, event.offset)
-      elseif part.start == event.offset or part.start == nil then
-        facts.refuse(part)
+      else
+        facts.refuse(part, event.offset)
       end
       unit.dirty, unit.rang = true, true
     end
@@ -173,7 +174,7 @@ function Engine:on_runs(event)
     target.failures = target.failures + 1
     for _, unit in ipairs(self.units) do
       if unit.target == event.target and unit.phase == "listing" then
-        unit.phase = "idle"
+        unit.phase, unit.unlisted = "idle", true
         look_in(self, unit, backoff.delay(target.failures, { first = 1, max = 60, random = self.random }))
         self:note(unit, "list_failed", { reason = event.message, error = event.error })
       end
@@ -184,6 +185,7 @@ function Engine:on_runs(event)
   runs.take(self, target, event)
   for _, unit in ipairs(self.units) do
     if unit.target == event.target and unit.phase == "listing" then
+      unit.unlisted = nil
       if unit.mode == "lag" then
         watch.listed(self, unit, #coverage.of(target.runs, unit, self.jobs).runs > 0)
         unit.phase = "reading"
@@ -213,6 +215,8 @@ function Engine:on_offsets(event)
     local part = unit.index[read.topic] and unit.index[read.topic][read.partition]
     if part then
       failed = failed or read.error
+      -- A commit that is gone: the low offset counts, and has to be read.
+      unit.dirty = unit.dirty or (part.committed and read.committed == false and not read.low)
       if facts.take(part, read, unit.topics[read.topic].reset) then
         self:effect { kind = "commit", unit = unit.id, topic = part.topic, partition = part.partition,
           offset = part.end_offset }
@@ -367,7 +371,7 @@ end
 
 --- Whether an idle unit needs the run list, or only its commits.
 local function needs_list(unit)
-  if unit.dirty or unit.mode == "claims" or (unit.active or 0) > 0 or unit.unread then
+  if unit.dirty or unit.unlisted or unit.mode == "claims" or (unit.active or 0) > 0 or unit.unread then
     return true
   end
   for _, part in ipairs(unit.parts) do
@@ -378,13 +382,23 @@ local function needs_list(unit)
   return false
 end
 
+--- Whether commits alone tell where the unit's work starts: where there is none, the low offset counts.
+local function all_committed(unit)
+  for _, part in ipairs(unit.parts) do
+    if not part.committed then
+      return false
+    end
+  end
+  return true
+end
+
 local function begin(self, unit)
   unit.due = nil
   if needs_list(unit) then
     unit.phase, unit.dirty = "waiting", false
   else
     unit.phase = "refreshing"
-    self:effect { kind = "read", unit = unit.id, commits = true }
+    self:effect { kind = "read", unit = unit.id, commits = all_committed(unit) }
   end
 end
 

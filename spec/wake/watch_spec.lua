@@ -31,6 +31,21 @@ describe("watch", function()
     assert.is_not_nil(w:take("submit"))
   end)
 
+  it("does not take a commit that was set back or is gone for somebody's work", function()
+    for _, commit in ipairs { 2, false } do
+      local w = new()
+      w.commits.payments[0] = 5
+      w:pass(61)
+      w.commits.payments[0] = 4
+      w:pass(61)
+      local part = w.engine.units[1].parts[1]
+      part.served = nil -- the first move was forward
+      w.commits.payments[0] = commit or nil
+      w:pass(61)
+      assert.is_nil(part.served)
+    end
+  end)
+
   it("does not take the work of its own run for somebody else's", function()
     local w = new()
     w:record("payments", 0, 0)

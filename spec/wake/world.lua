@@ -77,8 +77,9 @@ function World:answer_read()
   local parts = {}
   for i, part in ipairs(self.engine.by_id[effect.unit].parts) do
     local commit = (self.commits[part.topic] or {})[part.partition]
-    parts[i] = { topic = part.topic, partition = part.partition, committed = commit or false, low = self.low,
-      end_offset = self.ends, error = self.read_error }
+    parts[i] = { topic = part.topic, partition = part.partition, committed = commit or false,
+      low = not effect.commits and self.low or nil, end_offset = not effect.commits and self.ends or nil,
+      error = self.read_error }
   end
   self:send { kind = "offsets", unit = effect.unit, parts = parts }
 end

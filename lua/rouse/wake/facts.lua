@@ -30,8 +30,8 @@ function facts.take(part, read, reset)
   end
   part.low = read.low or part.low
   part.end_offset = read.end_offset or part.end_offset
-  if part.proof and part.low and part.low > part.proof then
-    part.proof = nil -- the record that proved work is gone
+  if part.proof and ((part.low or 0) > part.proof or (read.end_offset or math.huge) <= part.proof) then
+    part.proof = nil -- the record that proved work is gone, with the head of the log or with the whole topic
   end
   part.committed = read.committed
   local out_of_range = read.committed and part.refused == read.committed
@@ -54,12 +54,13 @@ function facts.prove(part, offset)
   part.proof = math.max(part.proof or offset, offset)
 end
 
---- An error ring: the broker refuses the position. It counts for this commit value only, and no proof survives it.
-function facts.refuse(part)
+--- An error ring: the broker refuses the position. No proof survives it; where it is the start, that counts for this commit
+--- value only.
+function facts.refuse(part, position)
   part.proof = nil
-  part.start = nil
-  if part.committed then
-    part.refused = part.committed
+  if part.start == position or part.start == nil then
+    part.start = nil
+    part.refused = part.committed or part.refused
   end
 end
 

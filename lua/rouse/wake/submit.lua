@@ -185,7 +185,7 @@ function submit.answered(engine, unit, event)
   if event.run then
     local pending = end_submit(unit)
     join_list(engine, unit, event.run, pending)
-    unit.submit_failures, unit.not_before, unit.last_wake = 0, nil, engine.clock
+    unit.submit_failures, unit.not_before, unit.last_wake = 0, nil, engine.created[event.run.name]
     for _, entry in ipairs(pending.entries) do
       unit.index[entry.topic][entry.partition].tried = { attempt = entry.attempt, name = pending.name,
         at = engine.clock, mark = naming.mark(entry.topic, entry.partition, entry.start) }

@@ -18,13 +18,14 @@ function watch.listed(engine, unit, active)
   unit.calm = not active and not newly
 end
 
---- A part was read: two commits that differ, both read in calm, mean that somebody else serves the partition.
+--- A part was read: a commit that moved forward between two reads, both in calm, means that somebody else serves the partition.
+--- Set back or gone is nobody's work: an operator wants the records again, or the topic is a new one.
 function watch.read(unit, part)
   if not unit.calm then
     part.calm_commit = nil
     return
   end
-  if part.calm_commit ~= nil and part.calm_commit ~= part.committed then
+  if part.calm_commit ~= nil and (part.committed or -1) > (part.calm_commit or -1) then
     part.served = true
   end
   part.calm_commit = part.committed
