@@ -174,11 +174,11 @@ local function crash(mode, listener)
     -- A killed member stays in its group for this long, and the next one waits for it.
     sut.env.ROUSE_KAFKA = sut.env.ROUSE_KAFKA .. ";session.timeout.ms=6000"
     for round = 1, 3 do
+      local before = #submits(sut)
       observe(sut)
       scope:produce { topic = sut.topic, partitions = { round }, count = 20 }
       -- Once before its first decision, once with a run under way, once again.
       if round > 1 then
-        local before = #submits(sut)
         support.wait("a run", 30, function() return #submits(sut) > before end)
       end
       sut.observer.child:kill("KILL")
