@@ -69,6 +69,9 @@ local DEFAULTS <const> = {
     ["topic.metadata.refresh.interval.ms"] = "300000",
   },
   claims = {
+    -- An observer that was killed holds its partitions for so long; 10 s is well above the 6 s that
+    -- brokers take at least.
+    ["session.timeout.ms"] = "10000",
     ["fetch.wait.max.ms"] = "500",
     ["fetch.max.bytes"] = "1000000",
     ["queued.max.messages.kbytes"] = "4096",
