@@ -31,6 +31,21 @@ describe("watch", function()
     assert.is_not_nil(w:take("submit"))
   end)
 
+  it("does not take the work of a run for somebody else's whose name was used before, where finished runs vanish", function()
+    local w = new()
+    for offset = 0, 1 do
+      w:record("payments", 0, offset)
+      w:settle()
+      w:accept(assert(w:take("submit")))
+      w:pass(6)
+      w.commits.payments[0], w.runs = offset + 1, {}
+      w:pass(70)
+    end
+    w:record("payments", 0, 2)
+    w:settle()
+    assert.is_not_nil(w:take("submit"))
+  end)
+
   it("does not take a commit that was set back or is gone for somebody's work", function()
     for _, commit in ipairs { 2, false } do
       local w = new()

@@ -79,8 +79,12 @@ function runs.has_room(engine, unit)
   return false
 end
 
---- When a run was created, on the monotonic clock, as it looked when the run was first seen.
+--- When a run was created, on the monotonic clock, as it looked when the run was first seen. The name of a run that vanished may
+--- come again.
 function runs.date(self, run)
+  if not coverage.finished(run) then
+    self.ended[run.name], self.rested[run.name] = nil, nil
+  end
   if not self.created[run.name] then
     self.created[run.name] = self.clock - (run.created_at and math.max(0, self.now - run.created_at) or 0)
   end
@@ -88,7 +92,7 @@ end
 
 --- The list as read, and the runs accepted since it was sent, which it may not show yet.
 function runs.take(self, target, event)
-  local listed, newly = {}, {}
+  local listed, newly = {}, target.newly -- job → clock when a run of it was last seen to have ended
   for _, run in ipairs(event.runs) do
     listed[run.name] = run
   end
@@ -97,11 +101,11 @@ function runs.take(self, target, event)
       event.runs[#event.runs + 1] = run
       listed[run.name] = run
     elseif not listed[run.name] then
-      newly[run.job] = newly[run.job] or not self.ended[run.name] or nil
-      self.ended[run.name] = self.ended[run.name] or self.clock -- vanished: ended as far as anybody can tell
+      if not self.ended[run.name] then -- vanished: ended as far as anybody can tell
+        self.ended[run.name], newly[run.job] = self.clock, self.clock
+      end
     end
   end
-  target.newly = newly
   target.runs, target.sent, target.listed = event.runs, event.sent, listed
   for _, run in ipairs(target.runs) do
     runs.date(self, run)
@@ -111,7 +115,7 @@ function runs.take(self, target, event)
       if not self.ended[run.name] then
         local age = run.completed_at and math.max(0, self.now - run.completed_at) or 0
         self.ended[run.name] = self.clock - age
-        newly[run.job] = true
+        newly[run.job] = self.clock
       end
     end
   end

@@ -9,13 +9,14 @@ watch.STUCK = 900 -- seconds without a commit, while a run is active and there i
 watch.RENEW = { first = 300, every = 86400 } -- Event Streams keeps offsets of quiet groups for 7 days
 
 --- A listing was taken in: may a commit that moves from here on be somebody else's work? Not while a run of ours is active
---- or has just ended.
+--- or has ended since this unit looked the last time.
 function watch.listed(engine, unit, active)
   local target, newly = engine.targets[unit.target], false
   for _, other in ipairs(engine.units) do
-    newly = newly or (other.group == unit.group and target.newly[other.job] ~= nil)
+    local ended = other.group == unit.group and target.newly[other.job]
+    newly = newly or (ended and ended > (unit.looked or -math.huge)) or false
   end
-  unit.calm = not active and not newly
+  unit.calm, unit.looked = not active and not newly, engine.clock
 end
 
 --- A part was read: a commit that moved forward between two reads, both in calm, means that somebody else serves the partition.
