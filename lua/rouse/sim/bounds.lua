@@ -1,0 +1,267 @@
+--- How long a record may wait for its wake, computed from what went wrong in the world and the documented constants, never from
+--- what an engine says it waits for.
+local Bounds = { __name = "rouse.sim.bounds" }
+Bounds.__index = Bounds
+
+local bounds = {}
+
+local ACTIVE, IDLE = 5, 60 -- seconds between evaluations while a run is active; between readings of idle groups
+local PERMANENT = { INVALID = true, NOT_FOUND = true, FORBIDDEN = true, UNAUTHORIZED = true }
+local FIRST, LIMIT, QUARANTINE = 5, 6, 600 -- back-off after runs without progress
+local STILL = 10 -- seconds that a commit moved by somebody else has to stand still
+local HEADROOM, ROOM = 5, 10 -- runs kept free below the quota; seconds between looks for room
+
+local function key(topic, partition)
+  return topic .. "/" .. partition
+end
+
+function bounds.new(config)
+  local latency = config.latency[2]
+  return setmetatable({
+    -- The timer of an active run, the end shown late, a fetch that waits for its predecessor, and twice list and read.
+    detect = ACTIVE + config.status_delay[2] + 2 * config.fetch_delay + 14 * latency + 0.5,
+    all = 0, units = {}, alive = 0, lists = {}, custom = config.decide ~= nil,
+  }, Bounds)
+end
+
+function Bounds:of(unit)
+  local mine = self.units[unit.id]
+  if not mine then
+    mine = { excuse = 0, parts = {}, failures = {}, reads = {}, flying = {}, fruitless = {}, ignored = {}, served = {} }
+    self.units[unit.id] = mine
+  end
+  return mine
+end
+
+local function fruitless_delay(count)
+  return count >= LIMIT and QUARANTINE or math.min(QUARANTINE, FIRST * 2 ^ (count - 1))
+end
+
+local function later(mine, at, why)
+  if at > mine.excuse then
+    mine.excuse, mine.why = at, why
+  end
+end
+
+function Bounds:part(unit, id, at, why)
+  local parts = self:of(unit).parts
+  if not parts[id] or parts[id].at < at then
+    parts[id] = { at = at, why = why }
+  end
+end
+
+--- When the need of a partition has to have been answered.
+function Bounds:deadline(world, unit, id, need)
+  local mine = self:of(unit)
+  if self.alive == 0 or world.down or next(mine.flying) then
+    return math.huge, "nobody can"
+  end
+  if #world.project.runs >= world.project.quota - HEADROOM then
+    self:everybody(world.clock + ROOM, "the quota is full")
+  end
+  local at, why = need.since, "detection"
+  if self.all > at then
+    at, why = self.all, self.all_why
+  end
+  if mine.excuse > at then
+    at, why = mine.excuse, mine.why
+  end
+  local part = mine.parts[id]
+  if part and part.at > at then
+    at, why = part.at, part.why
+  end
+  return at + self.detect + (mine.served[id] and STILL or 0), why
+end
+
+function Bounds:everybody(at, why)
+  if at > self.all then
+    self.all, self.all_why = at, why
+  end
+end
+
+function Bounds:booted(world, o)
+  o.born = world.clock
+  self.lists[o.id] = 0
+  for _, mine in pairs(self.units) do
+    mine.failures[o.id], mine.reads[o.id], mine.flying[o.id] = nil, nil, nil
+  end
+  if self.alive == 0 then
+    self:everybody(world.clock, "an observer started")
+  end
+  for _, unit in ipairs(o.skew < 0 and world.oracle.units or {}) do -- to it, what happened lies in the future
+    local mine = self:of(unit)
+    later(mine, world.clock + (unit.spec.dedup_window or 0), "inside the dedup window of a clock set back")
+    for id, last in pairs(mine.fruitless) do
+      self:part(unit, id, world.clock + fruitless_delay(last.count), "back-off by a clock set back")
+    end
+  end
+  self.alive = self.alive + 1
+end
+
+function Bounds:crashed(world)
+  self.alive = self.alive - 1
+  for id, o in ipairs(world.observers) do
+    for _, mine in pairs(o.alive and {} or self.units) do
+      mine.flying[id] = nil
+    end
+  end
+end
+
+function Bounds:up(world)
+  self:everybody(world.clock + 2 + 10, "Kafka came back") -- a reading that began before times out
+end
+
+function Bounds:listed(world, o, item)
+  local took = world.clock - item.sent
+  if item.failed then
+    self.lists[o.id] = self.lists[o.id] + 1
+    self:everybody(world.clock + math.min(60, 2 ^ (self.lists[o.id] - 1)), "a listing failed")
+  else
+    self.lists[o.id] = 0
+    if world.clock - item.seen > took then
+      self:everybody(world.clock + ACTIVE, "a listing was stale")
+    end
+  end
+end
+
+function Bounds:read(world, o, item)
+  for id, mine in pairs(self.units) do
+    if id == item.unit then
+      local failures = mine.reads[o.id] or 0
+      if item.failed then
+        mine.reads[o.id] = failures + 1
+        later(mine, world.clock + math.min(30, 2 ^ failures), "a reading failed")
+      else
+        mine.reads[o.id] = 0
+        for _, part in ipairs(item.parts) do
+          if part.error then
+            later(mine, world.clock + ACTIVE, "a partition could not be read")
+          end
+        end
+      end
+    end
+  end
+end
+
+--- What a rule of the user's says counts; the packaged one is held to the job's window instead.
+function Bounds:decided(world, unit, job, verdict)
+  local mine = self:of(unit)
+  local kind = type(verdict) == "table" and verdict.kind
+  if kind == "ignore" then
+    for _, part in ipairs(job.partitions) do
+      if part.work and not part.covered then
+        mine.ignored[key(part.topic, part.partition)] = part.end_offset
+      end
+    end
+  elseif not self.custom then
+    return
+  elseif kind == "wait" then
+    later(mine, world.clock + verdict.seconds, "the rule waits")
+  elseif kind ~= "wake" then
+    later(mine, world.clock + 60, "the rule failed")
+  end
+end
+
+function Bounds:ignored(unit, id)
+  return self:of(unit).ignored[id]
+end
+
+function Bounds:submitting(world, o, unit)
+  local mine = self:of(unit)
+  mine.flying[o.id] = true
+  later(mine, world.clock, "a wake was tried")
+end
+
+local function failed(self, world, o, unit, code, retry_after)
+  local mine = self:of(unit)
+  local count = (mine.failures[o.id] or 0) + 1
+  mine.failures[o.id], mine.flying[o.id] = count, nil
+  local delay = math.min(300, (PERMANENT[code] and 60 or 1) * 2 ^ (count - 1))
+  later(mine, world.clock + math.max(delay, retry_after or 0), "a submit failed")
+end
+
+function Bounds:answered(world, o, unit, answer)
+  local mine = self:of(unit)
+  if answer.code == "AMBIGUOUS" or answer.code == "CONFLICT" then
+    return -- it asks for the name
+  elseif answer.code then
+    failed(self, world, o, unit, answer.code, answer.retry_after)
+  else
+    mine.failures[o.id], mine.flying[o.id] = nil, nil
+    later(mine, world.clock, "a wake was accepted")
+  end
+end
+
+function Bounds:got(world, o, unit, item)
+  local mine = self:of(unit)
+  if item.run then
+    mine.flying[o.id] = nil
+    later(mine, world.clock, "a run was found")
+  else
+    failed(self, world, o, unit, "CONFLICT")
+  end
+end
+
+--- A wake opens the job's dedup window, for every group of the job.
+function Bounds:woken(world, unit)
+  local window = unit.spec.dedup_window or 0
+  for _, other in ipairs(world.oracle.units) do
+    if window > 0 and other.job == unit.job then
+      later(self:of(other), world.clock + window, "inside the dedup window")
+    end
+  end
+end
+
+--- A run that ended where it began on a partition counts as fruitless there.
+function Bounds:run_ended(world, run)
+  local unit = run.unit
+  if not unit or unit.mode ~= "lag" then
+    return
+  end
+  local mine = self:of(unit)
+  for id, start in pairs(run.starts) do
+    local index = math.tointeger(tonumber(id:match("%d+$")))
+    if not run.by_index or run.instances[index] then
+      local last = mine.fruitless[id]
+      local count = last and last.start == start and last.count + 1 or 1
+      mine.fruitless[id] = { start = start, count = count }
+      if not run.moved[id] then
+        self:part(unit, id, world.clock + fruitless_delay(count), "back-off after a run without progress")
+      end
+    end
+  end
+end
+
+--- Commits or logs that others moved are found when commits or topics are looked at.
+function Bounds:moved(world, topic, partition)
+  for _, unit in ipairs(world.oracle.units) do
+    if unit.topics[topic] then
+      local id = key(topic, partition)
+      local last = self:of(unit).fruitless[id] -- the start may be one where runs made no progress
+      self:part(unit, id, world.clock + math.max(IDLE, last and fruitless_delay(last.count) or 0),
+        "somebody moved offsets or partitions")
+    end
+  end
+end
+
+--- The observer's own first commit of a group takes effect when it is answered.
+function Bounds:began(world, group, effect)
+  for _, unit in ipairs(world.oracle.units) do
+    if unit.group == group and unit.topics[effect.topic] then
+      self:part(unit, key(effect.topic, effect.partition), world.clock, "its group was given a start")
+    end
+  end
+end
+
+--- Commits that others move forward have to stand still before a wake, from the next reading or ring on.
+function Bounds:served(world, item)
+  for _, unit in ipairs(world.oracle.units) do
+    if unit.group == item.group and unit.topics[item.topic] then
+      local id = key(item.topic, item.partition)
+      self:of(unit).served[id] = true
+      self:part(unit, id, world.clock + STILL, "somebody else serves it")
+    end
+  end
+end
+
+return bounds

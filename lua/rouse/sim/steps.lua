@@ -1,0 +1,175 @@
+--- What a schedule can do to the world: each kind of step, performed at its time.
+local consumers = require "rouse.sim.consumer"
+local observer = require "rouse.sim.observer"
+
+local steps = { handlers = {} }
+local perform = {}
+
+local function changed(world, step)
+  world:kick(step.topic, step.partition)
+end
+
+local function there(world, step)
+  return world.cluster:partition(step.topic, step.partition) ~= nil
+end
+
+function perform.produce(world, step)
+  if there(world, step) then
+    world.cluster:produce(step.topic, step.partition, step.count or 1)
+    changed(world, step)
+  end
+end
+
+--- Records of a transaction that is still open.
+function perform.open(world, step)
+  if there(world, step) then
+    world.cluster:produce(step.topic, step.partition, step.count or 1, true)
+  end
+end
+
+--- Ends the partition's transaction: outcome is "committed" or "aborted".
+function perform.finish(world, step)
+  if there(world, step) and world.cluster:finish(step.topic, step.partition, step.outcome) then
+    changed(world, step)
+  end
+end
+
+--- Retention up to `back` records before the end.
+function perform.trim(world, step)
+  if there(world, step) then
+    local part = world.cluster:partition(step.topic, step.partition)
+    world.cluster:trim(step.topic, step.partition, part.high - (step.back or 0))
+    world.oracle:moved(world, step.topic, step.partition)
+    changed(world, step)
+  end
+end
+
+function perform.compact(world, step)
+  if there(world, step) then
+    local part = world.cluster:partition(step.topic, step.partition)
+    world.compacted[step.topic .. "/" .. step.partition] = true
+    world.cluster:compact(step.topic, step.partition, part.high - (step.back or 0))
+  end
+end
+
+function perform.recreate(world, step)
+  world.cluster:recreate(step.topic, step.keep)
+  for partition = 0, world.cluster.topics[step.topic].count - 1 do
+    world.oracle:moved(world, step.topic, partition)
+    world:kick(step.topic, partition)
+  end
+end
+
+function perform.grow(world, step)
+  local before = world.cluster.topics[step.topic].count
+  world.cluster:grow(step.topic, step.partitions)
+  for partition = before, step.partitions - 1 do
+    world.oracle:moved(world, step.topic, partition)
+  end
+end
+
+--- Somebody sets a group's offset, `back` records before the end.
+function perform.rewind(world, step)
+  if there(world, step) and consumers.members(world, step.group) == 0 then
+    local part = world.cluster:partition(step.topic, step.partition)
+    local offset = math.max(part.low, part.high - (step.back or 0))
+    if offset > (world.cluster:committed(step.group, step.topic, step.partition) or -1) then
+      world.oracle:served(world, step)
+    end
+    world.cluster:commit(step.group, step.topic, step.partition, offset)
+    world.oracle:moved(world, step.topic, step.partition)
+  end
+end
+
+function perform.crash(world, step)
+  if world.observers[step.observer].alive then
+    observer.crash(world, step.observer)
+  end
+end
+
+function perform.boot(world, step)
+  if not world.observers[step.observer].alive then
+    observer.boot(world, step.observer)
+  end
+end
+
+--- The wall clock of an observer's machine jumps.
+function perform.skew(world, step)
+  local o = world.observers[step.observer]
+  o.skew = o.skew + step.seconds
+end
+
+--- The next request of this kind goes wrong: op, how, and for some delay or retry_after.
+function perform.fault(world, step)
+  world.faults[step.op] = world.faults[step.op] or {}
+  table.insert(world.faults[step.op], step)
+end
+
+--- Faults that nobody met are over.
+function perform.calm(world)
+  world.faults, world.natures, world.races = {}, {}, {}
+end
+
+--- The next run has this fate.
+function perform.nature(world, step)
+  table.insert(world.natures, step)
+end
+
+--- A record arrives `delta` seconds around the next idle exit.
+function perform.race(world, step)
+  table.insert(world.races, { delta = step.delta,
+    step = { kind = "produce", topic = step.topic, partition = step.partition } })
+end
+
+--- No broker answers for a while.
+function perform.down(world, step)
+  world.down = true
+  world:post(step.seconds, "step", { step = { kind = "up" } })
+end
+
+function perform.up(world)
+  world.down = nil
+  world.oracle:up(world)
+  for _, name in ipairs(world.cluster:names()) do
+    for partition = 0, world.cluster.topics[name].count - 1 do
+      world:kick(name, partition)
+    end
+  end
+  for id, o in ipairs(world.observers) do
+    world:post(2 + world:latency(), "reconnected", { id = id, life = o.life })
+  end
+end
+
+--- Somebody else serves a partition of a group for `seconds`.
+function perform.foreign(world, step)
+  world:post(0, "foreign", { group = step.group, topic = step.topic, partition = step.partition,
+    stop = world.clock + step.seconds })
+end
+
+--- Somebody submits a run by hand.
+function perform.run(world, step)
+  local run = world.project:create({ job = step.job, name = step.name, indices = step.indices, env = step.env or {} },
+    world:time())
+  if run then
+    consumers.started(world, run)
+    world:list_changed()
+  end
+end
+
+function steps.handlers.step(world, item)
+  local step = item.step
+  local words = {}
+  for name, value in pairs(step) do
+    if name ~= "at" and name ~= "kind" and type(value) ~= "table" then
+      words[#words + 1] = name .. "=" .. tostring(value)
+    end
+  end
+  table.sort(words)
+  world:say("-- %s %s", step.kind, table.concat(words, " "))
+  perform[step.kind](world, step)
+  world.version = world.version + 1
+end
+
+steps.perform = perform
+
+return steps
