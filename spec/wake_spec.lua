@@ -56,6 +56,29 @@ describe("wake", function()
     assert.is_nil(w:take("submit"))
   end)
 
+  it("waits a moment for a burst's other partitions, whose records are there but have not rung yet", function()
+    local w = world.new { units = { unit() }, commits = commits(10, 20), ends = 20, gather = 0.25 }
+    w:start { payments = 2 }
+    w.ends = 25
+    w:record("payments", 0, 10)
+    w:settle()
+    assert.is_nil(w:take("submit"))
+    assert.equal("gather", w.last_note.code)
+    w:record("payments", 1, 20)
+    w:settle()
+    assert.same({ 0, 1 }, w:take("submit").indices)
+  end)
+
+  it("does not wait longer for what never rings: markers, aborted transactions", function()
+    local w = world.new { units = { unit() }, commits = commits(10, 20), ends = 25, gather = 0.25 }
+    w:start { payments = 2 }
+    w:record("payments", 0, 10)
+    w:settle()
+    assert.is_nil(w:take("submit"))
+    w:pass(0.3)
+    assert.same({ 0 }, w:take("submit").indices)
+  end)
+
   it("does not arm what a run covers, and arms it at the commit when the run has ended: the exit race", function()
     local w = world.new { units = { unit() }, commits = commits(0, 0) }
     w:start { payments = 2 }

@@ -20,6 +20,7 @@ local watch = require "rouse.wake.watch"
 local wake = {}
 
 wake.ACTIVE = 5 -- seconds between evaluations while a run is active
+wake.GATHER = 0.25 -- seconds to wait for a burst's other partitions, so that one run serves them all
 wake.IDLE = 60 -- seconds between readings of an idle group's commits
 
 ---@class rouse.Unit
@@ -44,6 +45,7 @@ Engine.__index = Engine
 ---@field decide fun(job: table, ctx: table): table|nil, string? the rule; nil and a message when it failed
 ---@field random (fun(): number)? for the jitter of back-offs
 ---@field quota table<string, integer>? target → most runs it keeps
+---@field gather number? seconds to wait for the rings of a burst's other partitions
 ---@field renew { first: number, every: number }? seconds between renewals of quiet groups' offsets
 
 --- A new engine; nothing happens before its "start" event.
@@ -52,7 +54,8 @@ function wake.new(options)
   local engine = setmetatable({
     units = {}, by_id = {}, jobs = options.jobs or {}, decide = options.decide,
     random = options.random or math.random, targets = {}, doors = {}, touched = {}, ended = {}, windows = {},
-    removed = {}, created = {}, rested = {}, quota = options.quota or {}, renew = options.renew, effects = {},
+    removed = {}, created = {}, rested = {}, quota = options.quota or {}, renew = options.renew,
+    gather = options.gather or wake.GATHER, effects = {},
     now = 0, clock = 0,
   }, Engine)
   for _, given in ipairs(options.units) do
@@ -348,6 +351,7 @@ function Engine:evaluate(unit)
   look_in(self, unit, (unit.active > 0 or unit.unread) and wake.ACTIVE or wake.IDLE)
   watch.progress(self, unit)
   if #open == 0 then
+    unit.gather_until = nil
     claiming.covered(self, unit)
     self:note(unit, unit.active > 0 and "covered" or "no_work", { active = unit.active })
   else

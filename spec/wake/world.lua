@@ -19,7 +19,7 @@ function world.new(options)
   }, World)
   self.engine = wake.new {
     units = options.units, jobs = options.jobs or {}, decide = options.decide or default_decide,
-    random = function() return 0.5 end,
+    random = function() return 0.5 end, gather = options.gather or 0,
   }
   return self
 end

@@ -10,7 +10,7 @@ local FRESH, SUBMIT_TIMEOUT = 120, 30
 
 local REASONS = {
   backoff = "the last run made no progress", quarantine = "many runs made no progress",
-  served = "somebody else consumes this group",
+  served = "somebody else consumes this group", gather = "records of other partitions are about to ring",
 }
 
 --- The job as rules see it (the contract of decide).
@@ -74,6 +74,21 @@ local function eligible_parts(engine, unit, open)
   return eligible, highest, wait or 0, code or "wait", REASONS[code] or ""
 end
 
+--- Seconds to wait because other partitions hold records that have not rung yet: their fetch is on its way. It happens once
+--- before a submit and never for a single partition's record.
+local function gather(engine, unit)
+  local expected = false
+  for _, part in ipairs(unit.mode == "lag" and unit.parts or {}) do
+    expected = expected or (not part.work and not part.covered and not part.error and not part.ignored
+      and part.want ~= nil and part.start ~= nil and (part.end_offset or 0) > part.start)
+  end
+  if not expected then
+    return 0
+  end
+  unit.gather_until = unit.gather_until or engine.clock + engine.gather
+  return math.max(0, unit.gather_until - engine.clock)
+end
+
 --- Decides about the open parts (work and nobody covers them).
 local function decide(engine, unit, open)
   local target = engine.targets[unit.target]
@@ -95,6 +110,10 @@ local function decide(engine, unit, open)
   local wait_left = (unit.wait_until or 0) - engine.clock
   if wait_left > 0 and not unit.rang then
     return engine:hold(unit, open, "wait", unit.decision.fields, wait_left)
+  end
+  local gathering = gather(engine, unit)
+  if gathering > 0 then
+    return engine:hold(unit, open, "gather", { reason = REASONS.gather }, gathering)
   end
   unit.rang, unit.wait_until = nil, nil
   local verdict, message = engine.decide(view(engine, unit, attempt), { now = engine.now })

@@ -13,6 +13,7 @@ explain.CODES = {
   no_work = "no record is proven to wait past the group's commits", wait = "the rule said so",
   ignored = "the rule said so", max_instances = "that many instances of the job are running",
   backoff = "the last run ended without progress", quarantine = "many runs ended without progress",
+  gather = "records of other partitions are about to ring",
   served = "somebody else consumes this group", rule_error = "the rule failed, or its answer is no verdict",
   submit_failed = "the target refused or did not answer", submit_backoff = "the target is asked again later",
   conflict = "a run of this name exists, it is looked up", ambiguous = "the answer was lost, the run is looked up",

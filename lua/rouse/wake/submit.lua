@@ -118,7 +118,7 @@ function submit.start(engine, unit, open, eligible, verdict)
   end
   local name, number = naming.next(unit.job, engine.targets[unit.target].runs)
   local asked = unit.asked
-  unit.phase, unit.asked = "submitting", nil
+  unit.phase, unit.asked, unit.gather_until = "submitting", nil, nil
   unit.pending = { name = name, number = number, parts = open, entries = entries, indices = indices, assign = assign,
     reason = verdict.reason or (asked and asked.reason), asked = asked }
   for _, part in ipairs(unit.parts) do
