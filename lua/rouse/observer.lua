@@ -27,7 +27,7 @@ local observer = {}
 local Observer = { __name = "rouse.observer" }
 Observer.__index = Observer
 
-local REFRESH = 60 -- seconds between looks at the cluster's topics and partitions
+local REFRESH = 60 -- seconds between looks at the cluster's topics and partitions, unless the script says otherwise
 local QUOTA = 100 -- job runs that a Code Engine project keeps, finished ones included (limits of the service)
 
 --- How often offsets of quiet groups are renewed: the script's choice.
@@ -129,11 +129,12 @@ function Observer:refresh(metadata)
 end
 
 function Observer:watch_topics()
+  local every = self.script.observe and self.script.observe.refresh or REFRESH
   while true do
     if self.down then
       task.sleep(2)
     else
-      self.trouble:wait(REFRESH)
+      self.trouble:wait(every)
     end
     self.trouble:clear()
     local metadata, message, code = self.admin:metadata { timeout = 10 }

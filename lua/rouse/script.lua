@@ -32,6 +32,8 @@ local OBSERVE <const> = {
   routes.TARGET,
   { name = "renew_offsets", type = "boolean|number", default = true,
     doc = "commit the offsets of quiet groups again before they expire; a number: every so many seconds" },
+  { name = "refresh", type = "number", min = 0.1, default = 60,
+    doc = "seconds between looks at the cluster's topics and partitions" },
 }
 
 local function check_topics(value)

@@ -7,6 +7,8 @@
 #   broker.sh kill DIR      SIGKILL at once: the power cut
 #   broker.sh env DIR       print export lines: KAFKA_PLAINTEXT, KAFKA_SASL, KAFKA_CA, KAFKA_USER, KAFKA_PASSWORD
 #
+# KAFKA_PROPERTIES holds more lines of server.properties, for a broker that is started the first time; they win.
+#
 # Needs a JDK or JRE from 17, maven (the first time), openssl and kcat. KAFKA_JARS names a directory of jars to use instead.
 set -euo pipefail
 umask 077
@@ -101,10 +103,12 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=${KAFKA_JOIN_DELAY_MS:-0}
+log.initial.task.delay.ms=500
 log.retention.check.interval.ms=1000
 log.cleaner.backoff.ms=500
 broker.session.timeout.ms=5000
 broker.heartbeat.interval.ms=1000
+${KAFKA_PROPERTIES:-}
 CONF
     cat >"$dir/log4j2.properties" <<CONF
 appender.file.type=File

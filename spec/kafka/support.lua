@@ -58,8 +58,9 @@ end
 
 --- The variables by which a process reaches the broker.
 ---@param listener "plaintext"|"sasl" sasl: exactly the binding's variables on Code Engine, and the CA
+---@param brokers string? a broker of the spec's own, for plaintext
 ---@return table<string, string>
-function support.kafka(listener)
+function support.kafka(listener, brokers)
   if listener == "sasl" then
     return {
       MESSAGEHUB_KAFKA_BROKERS_SASL = ('["%s"]'):format(getenv "KAFKA_SASL"),
@@ -69,7 +70,7 @@ function support.kafka(listener)
     }
   end
   return {
-    MESSAGEHUB_KAFKA_BROKERS_SASL = support.brokers,
+    MESSAGEHUB_KAFKA_BROKERS_SASL = brokers or support.brokers,
     MESSAGEHUB_USER = "token",
     MESSAGEHUB_PASSWORD = "not-asked-for",
     ROUSE_KAFKA = "security.protocol=plaintext",
@@ -189,14 +190,23 @@ function Scope:topic(options)
   if options.properties then
     spec = spec .. ":" .. options.properties
   end
-  self:run(tool, support.brokers, "create", spec)
-  self:defer(function() self:run(tool, support.brokers, "delete", name) end)
+  self:run(tool, self.brokers, "create", spec)
+  self:defer(function() self:run(tool, self.brokers, "delete", name) end)
   return name
+end
+
+--- Deletes a topic and creates it anew, empty.
+function Scope:recreate(topic, partitions)
+  self:run(tool, self.brokers, "delete", topic)
+  -- The name is taken until the broker has done with the old one.
+  support.wait("the new topic", 20, function()
+    return (pcall(self.run, self, tool, self.brokers, "create", ("%s:%d"):format(topic, partitions)))
+  end)
 end
 
 --- Gives a topic more partitions, and waits until they are there.
 function Scope:grow(topic, partitions)
-  self:run(tool, support.brokers, "grow", ("%s:%d"):format(topic, partitions))
+  self:run(tool, self.brokers, "grow", ("%s:%d"):format(topic, partitions))
 end
 
 --- Produces with kcat and waits for the acknowledgement.
@@ -209,7 +219,7 @@ function Scope:produce(options)
   end
   file:close()
   for _, partition in ipairs(options.partitions) do
-    self:run("kcat", "-P", "-b", support.brokers, "-t", options.topic, "-p", tostring(partition), "-l", path)
+    self:run("kcat", "-P", "-b", self.brokers, "-t", options.topic, "-p", tostring(partition), "-l", path)
   end
   os.remove(path)
 end
@@ -218,7 +228,7 @@ end
 ---@return fun(line: string)
 function Scope:transactor(topic, partition)
   local child = assert(process.spawn {
-    command = { tool, support.brokers, "transact", topic, tostring(partition) }, stdin = "pipe", stdout = "pipe",
+    command = { tool, self.brokers, "transact", topic, tostring(partition) }, stdin = "pipe", stdout = "pipe",
   })
   self:defer(function() child:close() end)
   local function answer(expected)
@@ -242,7 +252,7 @@ end
 function Scope:left(group, ...)
   local left, rows = 0, {}
   for topic, partition, committed, low, end_offset in
-      self:run(tool, support.brokers, "left", group, ...):gmatch("(%S+) (%d+) (%-?%d+) (%d+) (%d+)\n") do
+      self:run(tool, self.brokers, "left", group, ...):gmatch("(%S+) (%d+) (%-?%d+) (%d+) (%d+)\n") do
     local row = {
       topic = topic, partition = tonumber(partition), committed = tonumber(committed), low = tonumber(low),
       end_offset = tonumber(end_offset),
@@ -266,6 +276,26 @@ function Scope:restart_broker(between)
   if not ok then
     error(message, 0)
   end
+end
+
+--- Starts a broker of the spec's own; from here on the scope works with it.
+---@param properties string lines of server.properties
+function Scope:broker(properties)
+  local own = ("%s/%s"):format(work, support.name "broker")
+  self:defer(function() self:run("spec/kafka/broker.sh", "stop", own) end)
+  self:run({ env = { KAFKA_PROPERTIES = properties, KAFKA_JARS = os.getenv "KAFKA_JARS",
+    XDG_CACHE_HOME = os.getenv "XDG_CACHE_HOME" }, seconds = 120 }, "spec/kafka/broker.sh", "start", own)
+  self.brokers = self:run("spec/kafka/broker.sh", "env", own):match "KAFKA_PLAINTEXT=(%S+)"
+end
+
+--- Writes a file that goes with the broker.
+---@return string path
+function Scope:file(prefix, text)
+  local path = ("%s/%s"):format(work, support.name(prefix))
+  local file = assert(io.open(path, "w"))
+  assert(file:write(text))
+  file:close()
+  return path
 end
 
 -- Runs what was deferred, the latest first; returns the first failure.
@@ -312,7 +342,7 @@ end
 ---@param seconds number
 ---@return any failure nil when all went well
 function support.run(fn, seconds)
-  local scope = setmetatable({ deferred = {}, processes = {}, logs = {} }, Scope)
+  local scope = setmetatable({ deferred = {}, processes = {}, logs = {}, brokers = support.brokers }, Scope)
   local failure
   task.run(function()
     local body = task.spawn(function()

@@ -9,7 +9,8 @@
  *   tool BROKERS ready NAME:PARTITIONS...       waits until every partition has a leader
  *   tool BROKERS left GROUP TOPIC...            "TOPIC PARTITION COMMITTED LOW END" lines, COMMITTED -1 for none
  *   tool BROKERS load TOPIC PARTITIONS COUNT SIZE
- *   tool BROKERS transact TOPIC PARTITION       stdin lines: begin, put VALUE, flush, commit, abort; each answered "ok"
+ *   tool BROKERS transact TOPIC PARTITION       stdin lines: begin, key KEY, put VALUE, flush, commit, abort; each answered "ok"
+ *                                               (key: of the records that follow; without one they have none)
  */
 #include <librdkafka/rdkafka.h>
 #include <stdarg.h>
@@ -254,12 +255,13 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void 
         ++*failed;
 }
 
-static void put(rd_kafka_t *rk, const char *topic, int partition, const void *value, size_t size)
+/* An empty key is none. */
+static void put(rd_kafka_t *rk, const char *topic, int partition, const char *key, const void *value, size_t size)
 {
     for (;;) {
         rd_kafka_resp_err_t err = rd_kafka_producev(
             rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_VALUE((void *)(size_t)value, size),
-            RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+            RD_KAFKA_V_KEY(*key ? key : NULL, strlen(key)), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
         if (!err)
             break;
         if (err != RD_KAFKA_RESP_ERR__QUEUE_FULL)
@@ -281,7 +283,7 @@ static void load(const char *brokers, const char *topic, int partitions, long co
     for (long i = 0; i < count; i++) {
         int n = snprintf(value, 32, "%ld", i);
         value[n] = ' ';
-        put(rk, topic, (int)(i % partitions), value, size);
+        put(rk, topic, (int)(i % partitions), "", value, size);
         if (i % 1000 == 0)
             rd_kafka_poll(rk, 0);
     }
@@ -300,7 +302,7 @@ static void check(const char *what, rd_kafka_error_t *error)
 
 static void transact(const char *brokers, const char *topic, int partition)
 {
-    char line[4096], id[64];
+    char line[4096], id[64], key[64] = "";
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     snprintf(id, sizeof id, "tool-%ld-%.0f", (long)time(NULL), now() * 1e6);
     set(conf, "transactional.id", id);
@@ -312,8 +314,10 @@ static void transact(const char *brokers, const char *topic, int partition)
         line[strcspn(line, "\n")] = '\0';
         if (!strcmp(line, "begin"))
             check(line, rd_kafka_begin_transaction(rk));
+        else if (!strncmp(line, "key ", 4))
+            snprintf(key, sizeof key, "%s", line + 4);
         else if (!strncmp(line, "put ", 4))
-            put(rk, topic, partition, line + 4, strlen(line + 4));
+            put(rk, topic, partition, key, line + 4, strlen(line + 4));
         else if (!strcmp(line, "flush"))
             rd_kafka_flush(rk, DEADLINE_MS);
         else if (!strcmp(line, "commit"))
