@@ -22,9 +22,9 @@ function hold.fault(how)
     if how.job_mode ~= "daemon" then
       break
     elseif how.signals then
-      local name = how.signals:wait(MINUTE)
-      if name then
-        return SIGNALLED[name]
+      local code = SIGNALLED[how.signals:wait(MINUTE)]
+      if code then
+        return code
       end
     else
       task.sleep(MINUTE)

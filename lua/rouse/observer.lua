@@ -1,26 +1,23 @@
 --- The observer's runtime: opens the handles, feeds events to the wake engine (rouse.wake) and performs its effects. All
 --- decisions are the engine's and the script's.
-local claims = require "rouse.observer.claims"
 local doorbell = require "rouse.observer.doorbell"
 local effects = require "rouse.observer.effects"
 local endpoint = require "rouse.observer.admin"
-local environment = require "rouse.config.environment"
+local group = require "rouse.observer.group"
 local hold = require "rouse.hold"
 local http = require "rouse.http"
 local kafka = require "rouse.kafka"
-local kafkadata = require "rouse.config.kafkadata"
 local log = require "rouse.log"
 local modes = require "rouse.observer.modes"
 local properties = require "rouse.config.properties"
-local rouse = require "rouse"
-local script_file = require "rouse.script"
+local reload = require "rouse.observer.reload"
+local rules = require "rouse.observer.rules"
+local sources = require "rouse.observer.sources"
 local startup = require "rouse.observer.startup"
 local targets = require "rouse.observer.targets"
 local task = require "rouse.task"
 local topics = require "rouse.observer.topics"
-local verdicts = require "rouse.verdict"
 local wake = require "rouse.wake"
-local watch = require "rouse.wake.watch"
 
 local observer = {}
 
@@ -29,16 +26,6 @@ Observer.__index = Observer
 
 local REFRESH = 60 -- seconds between looks at the cluster's topics and partitions, unless the script says otherwise
 local QUOTA = 100 -- job runs that a Code Engine project keeps, finished ones included (limits of the service)
-
---- How often offsets of quiet groups are renewed: the script's choice.
-local function renewal(choice)
-  if choice == false then
-    return nil
-  elseif type(choice) == "number" then
-    return { first = choice, every = choice }
-  end
-  return watch.RENEW
-end
 
 --- Puts an event into the engine's queue.
 function Observer:emit(event)
@@ -72,28 +59,6 @@ function Observer:fault(event)
   end
 end
 
-local function stamp(event)
-  event.now, event.clock = task.now(), task.monotonic()
-  return event
-end
-
---- The packaged observer's decision, for scripts without one.
-local function packaged_rule()
-  local source, name = rouse.embedded("scripts/observer.lua")
-  return assert(script_file.load(nil, { source = source, name = name })).table.decide
-end
-
---- Calls the script's rule under its limits; a failure is a message, never an error here.
-local function decider(rule)
-  return function(job, ctx)
-    local ok, verdict, code = task.guard(rule, job, ctx)
-    if not ok then
-      return nil, ("%s (%s)"):format(verdict, code)
-    end
-    return verdicts.check(verdict)
-  end
-end
-
 function Observer:open_kafka()
   local layers = self.settings.kafka
   local admin, message = kafka.admin { properties = properties.resolve("query", layers) }
@@ -110,19 +75,30 @@ function Observer:open_kafka()
   return true
 end
 
+--- The units of the routes, with the topics that the cluster has for them now.
+---@return table[] units
+function Observer:units_now()
+  local units
+  units, self.lines, self.members = modes.units(self.routes, self.definitions, {
+    claims_group = self.settings.claims_group, on_record = self.script.on_record ~= nil,
+    target_of = function(job) return self.targets:id_of(job) end,
+  })
+  return units
+end
+
 --- Topics and partitions as the cluster has them now, told to the engine.
 function Observer:refresh(metadata)
-  local found = topics.resolve(self.routes, metadata, self.missing)
+  self.metadata = metadata
+  local found, units = topics.resolve(self.routes, metadata, self.missing), nil
   for name, topic in pairs(found) do
     if self.counts[name] ~= topic.count then
       self.counts[name] = topic.count
-      local units = {}
-      for _, job in ipairs(topic.route.jobs) do
-        for _, unit in ipairs(self.engine.units) do
-          units[unit.id] = units[unit.id] or unit.job == job.name or nil
-        end
+      units = units or self:units_now()
+      local ids = {}
+      for _, unit in ipairs(units) do
+        ids[unit.id] = unit.topics[name] ~= nil or nil
       end
-      self:emit { kind = "partitions", topic = name, partitions = topic.count, units = units,
+      self:emit { kind = "partitions", topic = name, partitions = topic.count, units = ids,
         reset = topic.route.reset }
     end
   end
@@ -149,43 +125,6 @@ function Observer:watch_topics()
   end
 end
 
---- Opens the group of claims mode when a route needs it.
-function Observer:open_claims(units)
-  local names, jobs = {}, {}
-  for _, unit in ipairs(units) do
-    jobs[unit.job] = true
-  end
-  local claimed = {}
-  for _, unit in ipairs(units) do
-    claimed[unit.job] = claimed[unit.job] or unit.mode == "claims"
-  end
-  for _, route in ipairs(self.routes) do
-    for _, job in ipairs(route.jobs) do
-      if claimed[job.name] and not names[route.topic] then
-        names[route.topic] = true
-        names[#names + 1] = route.topic
-      end
-    end
-  end
-  if #names == 0 then
-    return true
-  end
-  local group = self.settings.claims_group or "observer-group"
-  local consumer, message = kafka.consumer {
-    properties = properties.resolve("claims", self.settings.kafka, { ["group.id"] = group }),
-  }
-  if not consumer then
-    return nil, message
-  end
-  self.claims = claims.new {
-    consumer = consumer, group = group, admin = self.admin, jobs = jobs, on_record = self.script.on_record,
-    route_of = function(topic) return self:route_of(topic) end,
-    emit = function(event) self:emit(event) end, fault = function(event) self:fault(event) end,
-  }
-  log.info(("claiming records in group %s"):format(group), { topics = table.concat(names, ",") })
-  return consumer:subscribe(names)
-end
-
 function Observer:route_of(topic)
   local route = self.route_index[topic]
   if not route then
@@ -210,42 +149,56 @@ function Observer:prepare()
       told["sasl.mechanisms"] or "?", told["sasl.username"] or "?", message), startup.CREDENTIALS
   end
   self.kafka_state = { reachable = true }
-  local names = {}
-  for _, route in ipairs(self.routes) do
-    for _, job in ipairs(route.jobs) do
-      names[job.name] = self.targets:id_of(job)
-    end
+  local ok, code
+  ok, message = self:plan_targets()
+  if not ok then
+    return nil, message, startup.CONFIGURATION
   end
-  local definitions, code
-  definitions, message, code = startup.definitions(self.targets, names, self.job_faults)
-  if not definitions then
+  self.definitions, message, code = startup.definitions(self.targets, self.defined_by, self.job_faults)
+  if not self.definitions then
     return nil, message, code == "CREDENTIALS" and startup.CREDENTIALS or startup.UNAVAILABLE
   end
-  topics.resolve(self.routes, metadata, {})
-  local units
-  units, self.lines, self.members = modes.units(self.routes, definitions, {
-    claims_group = self.settings.claims_group, on_record = self.script.on_record ~= nil,
-    target_of = function(job) return self.targets:id_of(job) end,
-  })
+  topics.resolve(self.routes, metadata, self.missing)
+  local units = self:units_now()
   for _, line in ipairs(self.lines) do
     log.info(line)
   end
   local jobs = {}
-  for name, definition in pairs(definitions) do
+  for name, definition in pairs(self.definitions) do
     jobs[name] = definition.env
   end
   self.engine = wake.new {
-    units = units, jobs = jobs, decide = decider(self.script.decide or packaged_rule()),
-    quota = { codeengine = QUOTA }, renew = renewal(self.script.observe.renew_offsets),
+    units = units, jobs = jobs, decide = rules.decide(self.script), quota = { codeengine = QUOTA },
+    renew = rules.renewal(self.script),
   }
-  local ok
-  ok, message = self:open_claims(units)
+  ok, message = group.open(self, units)
   if not ok then
     return nil, message, startup.CONFIGURATION
   end
   self:refresh(metadata)
   self:emit { kind = "start" }
   return true
+end
+
+--- Opens the targets of the routes, and notes which job is on which.
+function Observer:plan_targets()
+  local plan, message = self.targets:plan(self.script.observe, self.settings, self.routes)
+  if not plan then
+    return nil, message
+  end
+  self.targets = plan
+  for _, route in ipairs(self.routes) do
+    for _, job in ipairs(route.jobs) do
+      self.defined_by[job.name] = plan:id_of(job)
+    end
+  end
+  return true
+end
+
+--- Takes an event to the engine and performs what comes of it.
+function Observer:step(event)
+  event.now, event.clock = task.now(), task.monotonic()
+  effects.perform(self, self.engine:handle(event))
 end
 
 --- Feeds the engine until the observer is stopped.
@@ -257,14 +210,17 @@ function Observer:loop()
       return
     end
     self.next_call = nil
-    effects.perform(self, self.engine:handle(stamp(event or { kind = "timer" })))
+    if event and event.kind == "candidate" then
+      reload.adopt(self, event.candidate)
+    else
+      self:step(event or { kind = "timer" })
+    end
   end
 end
 
 function Observer:close()
   if self.claims then
-    self.claims:commit()
-    self.claims.consumer:close { timeout = 5 }
+    group.leave(self.claims)
   end
   if self.doorbell then
     self.doorbell.consumer:close { timeout = 5 }
@@ -277,25 +233,23 @@ function Observer:close()
   end
 end
 
-local function read_routes(script, settings)
-  if script.observe and script.observe.routes then
-    return script.observe.routes
-  end
-  return kafkadata.parse(settings.kafkadata.text, { file = settings.kafkadata.file })
-end
+---@class rouse.ObserverOptions
+---@field script table the checked table
+---@field env table<string, string>
+---@field signals table? TERM and INT end the observer, HUP reloads its files
+---@field load (fun(read: function): rouse.Script?, string?)? loads the script again; without it only kafkadata is watched
+---@field script_files rouse.Sources? what was read for the script
+---@field watch number? seconds between looks at the files
 
 --- Runs an observer script until it is told to stop.
----@param options { script: table, env: table<string, string>, signals: table? }
+---@param options rouse.ObserverOptions
 ---@return integer exit code
 function observer.run(options)
-  local script = options.script
-  local settings, problems = environment.observer(options.env, { script = script.observe })
-  local function refuse(lines)
-    return hold.fault { job_mode = options.env.JOB_MODE, code = startup.CONFIGURATION, message = lines,
-      signals = options.signals }
-  end
+  local script, data_files = options.script, sources.new()
+  local settings, routes = reload.configuration(script, options.env, data_files)
   if not settings then
-    return refuse(environment.lines(problems))
+    return hold.fault { job_mode = options.env.JOB_MODE, code = startup.CONFIGURATION, message = routes,
+      signals = options.signals }
   end
   for _, secret in ipairs(settings.secrets) do
     log.secret(secret)
@@ -303,16 +257,17 @@ function observer.run(options)
   for _, note in ipairs(settings.notes) do
     log.info(note)
   end
-  local routes, errors = read_routes(script, settings)
-  if not routes then
-    return refuse(errors)
-  end
   local self = setmetatable({
-    script = script, settings = settings, routes = routes, inbox = task.queue(), missing = {}, counts = {},
-    route_index = {}, reports = {}, trouble = task.event(), kafka_report = startup.reporter("Kafka"),
-    kafka_state = { reachable = false }, job_faults = {}, lines = {}, members = {}, started_at = task.now(),
+    script = script, env = options.env, settings = settings, opened = settings, routes = routes, inbox = task.queue(),
+    missing = {}, counts = {}, route_index = {}, reports = {}, trouble = task.event(),
+    kafka_report = startup.reporter("Kafka"), kafka_state = { reachable = false }, job_faults = {}, lines = {},
+    members = {}, defined_by = {}, started_at = task.now(),
+    load = options.load, script_files = options.script_files or sources.new(), data_files = data_files,
+    reload = { generation = 1, loaded_at = task.now(), waiting = {} }, reload_asked = task.event(),
+    reload_every = options.watch or reload.EVERY,
   }, Observer)
-  self.targets = targets.new(script.observe or {}, settings, http.client { ca_file = settings.ca_file }, options.env)
+  self.tried = { script_files = self.script_files, data_files = data_files }
+  self.targets = targets.new(http.client { ca_file = settings.ca_file }, options.env)
   return self:serve(options.signals)
 end
 
@@ -331,10 +286,9 @@ function Observer:serve(signals)
     if not ok then
       return hold.fault { job_mode = self.settings.job_mode, code = exit, message = why }
     end
-    local helpers = { task.spawn(function() self.doorbell:run() end), task.spawn(function() self:watch_topics() end) }
-    if self.claims then
-      helpers[#helpers + 1] = task.spawn(function() self.claims:run() end)
-    end
+    local helpers = { task.spawn(function() self.doorbell:run() end), task.spawn(function() self:watch_topics() end),
+      task.spawn(function() reload.watch(self) end) }
+    group.start(self)
     log.info("observing")
     self:loop()
     for _, helper in ipairs(helpers) do
@@ -344,6 +298,11 @@ function Observer:serve(signals)
   end)
   local stopper = signals and task.spawn(function()
     local name = signals:wait()
+    while name == "HUP" do
+      log.info("reloading", { signal = name })
+      self.reload_asked:set()
+      name = signals:wait()
+    end
     code = name == "INT" and 130 or 143
     log.info("stopping", { signal = name })
     self.stopped = true

@@ -13,6 +13,7 @@ local decide = require "rouse.wake.decide"
 local doors = require "rouse.wake.doors"
 local facts = require "rouse.wake.facts"
 local naming = require "rouse.wake.naming"
+local reload = require "rouse.wake.reload"
 local runs = require "rouse.wake.runs"
 local submit = require "rouse.wake.submit"
 local watch = require "rouse.wake.watch"
@@ -52,23 +53,38 @@ Engine.__index = Engine
 ---@param options rouse.WakeOptions
 function wake.new(options)
   local engine = setmetatable({
-    units = {}, by_id = {}, jobs = options.jobs or {}, decide = options.decide,
-    random = options.random or math.random, targets = {}, doors = {}, touched = {}, ended = {}, windows = {},
-    removed = {}, created = {}, rested = {}, quota = options.quota or {}, renew = options.renew,
-    gather = options.gather or wake.GATHER, effects = {},
-    now = 0, clock = 0,
+    units = {}, by_id = {}, jobs = options.jobs or {}, decide = options.decide, quota = options.quota or {},
+    renew = options.renew, random = options.random or math.random, targets = {}, doors = {}, touched = {}, ended = {},
+    windows = {}, retired = {}, removed = {}, created = {}, rested = {}, gather = options.gather or wake.GATHER,
+    effects = {}, now = 0, clock = 0,
   }, Engine)
   for _, given in ipairs(options.units) do
-    local unit = {
-      id = given.job .. "/" .. (given.group or "claims"), job = given.job, group = given.group, mode = given.mode,
-      assign = given.assign or "group", target = given.target or "codeengine", topics = given.topics,
-      spec = given.spec or {}, parts = {}, index = {}, phase = "idle", read_failures = 0,
-    }
-    engine.units[#engine.units + 1] = unit
-    engine.by_id[unit.id] = unit
-    engine.targets[unit.target] = engine.targets[unit.target] or { failures = 0, runs = {}, newly = {} }
+    engine:add(given)
   end
   return engine
+end
+
+--- What is known of a target.
+function Engine:target_of(name)
+  local target = self.targets[name]
+  if not target then
+    target = { failures = 0, runs = {}, newly = {} }
+    self.targets[name] = target
+  end
+  return target
+end
+
+--- A unit more, which knows nothing yet.
+function Engine:add(given)
+  local unit = {
+    id = given.job .. "/" .. (given.group or "claims"), job = given.job, group = given.group, mode = given.mode,
+    assign = given.assign or "group", target = given.target or "codeengine", topics = given.topics,
+    spec = given.spec or {}, parts = {}, index = {}, phase = "idle", read_failures = 0,
+  }
+  self.units[#self.units + 1] = unit
+  self.by_id[unit.id] = unit
+  self:target_of(unit.target)
+  return unit
 end
 
 --- Takes an event, returns the effects it causes.
@@ -96,7 +112,8 @@ function Engine:note(unit, code, fields)
     last.fields = fields
     return
   end
-  unit.decision = { code = code, reason = reason, at = self.now, fields = fields }
+  unit.decision = { code = code, reason = reason, at = self.now, clock = self.clock, fields = fields }
+  unit.woken = code == "woken" and unit.decision or unit.woken
   self:effect { kind = "note", unit = unit.id, job = unit.job, group = unit.group, code = code, fields = fields or {} }
 end
 
@@ -114,8 +131,13 @@ function Engine:on_start()
   end
 end
 
---- Something may have changed everywhere (reconnected, reloaded): everything is evaluated.
+--- Something may have changed everywhere (reconnected): everything is evaluated.
 Engine.on_reevaluate = Engine.on_start
+
+--- New routes or a new rule: { units, jobs, decide, rule_changed, renew }. The event tells what became of the units.
+function Engine:on_reload(event)
+  event.outcome = reload.apply(self, event)
+end
 
 function Engine:on_timer()
   -- due units are found by advance()
@@ -203,6 +225,9 @@ end
 --- Offsets arrived: { unit, parts = { { topic, partition, committed|false, low, end_offset, error } } } or { unit, error }.
 function Engine:on_offsets(event)
   local unit = self.by_id[event.unit]
+  if not unit then
+    return reload.late(self, event)
+  end
   local refreshing = unit.phase == "refreshing"
   if event.error then
     unit.phase = "idle"
@@ -243,7 +268,7 @@ end
 --- The group's commit was moved to the end for `reset = latest`: { unit, topic, partition, offset | error }.
 function Engine:on_committed(event)
   local unit = self.by_id[event.unit]
-  local part = unit.index[event.topic] and unit.index[event.topic][event.partition]
+  local part = unit and unit.index[event.topic] and unit.index[event.topic][event.partition]
   if not part then
     return
   end
@@ -259,12 +284,20 @@ end
 
 --- The answer of a submit: { unit, name, run } or { unit, name, error, message, retry_after }.
 function Engine:on_submitted(event)
-  submit.answered(self, self.by_id[event.unit], event)
+  local unit = self.by_id[event.unit]
+  if not unit then
+    return reload.late(self, event)
+  end
+  submit.answered(self, unit, event)
 end
 
 --- The answer of asking for a run by name: { unit, name, run } or { unit, name, error }.
 function Engine:on_got(event)
-  submit.asked(self, self.by_id[event.unit], event)
+  local unit = self.by_id[event.unit]
+  if not unit then
+    return reload.late(self, event)
+  end
+  submit.asked(self, unit, event)
 end
 
 --- Claims mode: records were claimed. { topic, partition, offset, last?, wakes = { { job, dedup, window, env, reason } } }.
@@ -410,6 +443,7 @@ end
 function Engine:advance()
   local wanted = {}
   for _, unit in ipairs(self.units) do
+    reload.retarget(unit)
     if unit.phase == "idle" and #unit.parts > 0 and (unit.dirty or (unit.due and unit.due <= self.clock)) then
       begin(self, unit)
     end

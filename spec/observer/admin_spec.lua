@@ -51,12 +51,13 @@ describe("admin endpoint", function()
       local name = w:submits(1)[1].name
       local unit = w:wait("the run", function()
         local found = job_of(w:status(), "payments-consumer")
-        return found.runs[1] and found.decision.code == "woken" and found
+        return found.runs[1] and found.woken and found
       end)
       assert.equal(name, unit.runs[1].name)
       assert.equal("covered", unit.parts[3].state)
       assert.equal(0, unit.parts[3].proof)
-      assert.equal("records wait", unit.decision.reason)
+      assert.equal("records wait", unit.woken.reason)
+      assert.equal(name, unit.woken.inputs.name)
     end)
   end)
 
@@ -144,12 +145,16 @@ describe("rouse explain", function()
     with_observer({ before = function(w) w:produce("payments", 1) end }, function(w)
       w:submits(1)
       w:ready()
+      w:wait("the run's end of the story", function()
+        local decision = job_of(w:status(), "payments-consumer").decision
+        return decision and decision.code == "covered"
+      end)
       local where = "127.0.0.1:" .. w.port
       local code, text = run("explain", "--address", where)
       assert.equal(0, code)
       for _, expected in ipairs { "payments: lag mode, group payments-group from job payments-consumer",
         "shipping/2 ", "quiet, rings at 0", "payments/1 ", "run payments-consumer-",
-        "(assign=index, indices=1, instances=1, name=payments-consumer-" } do
+        "; records wait" } do
         assert.is_truthy(text:find(expected, 1, true), expected .. " in " .. text)
       end
       for line in text:gmatch "[^\n]+" do

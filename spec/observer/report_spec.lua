@@ -16,7 +16,8 @@ local function document(unit)
   }
   for name, value in pairs(unit or {}) do made[name] = value end
   return {
-    rouse = "1.2.3", host = "h", pid = 7, uptime = 7500, ready = true, kafka = { brokers = "b:1", reachable = true },
+    rouse = "1.2.3", host = "h", pid = 7, uptime = 7500, ready = true, now = 1000,
+    reload = { generation = 1, loaded_at = 1, waiting = {} }, kafka = { brokers = "b:1", reachable = true },
     targets = { { id = "codeengine", runs = 3, limit = 100, listed = 2 } },
     routes = { { topic = "t", why = "t: lag mode, group g from kafkadata", topics = { { name = "t", partitions = 1 } },
       jobs = { "j" }, units = { "j/g" } } },
@@ -66,6 +67,12 @@ t: lag mode, group g from kafkadata
     has(table.concat(lines, "\n"), "(error=UNAVAILABLE, seconds=5)")
   end)
 
+  it("tells of the last wake after it", function()
+    has(text(document { woken = { age = 65, reason = "3 records", inputs = { name = "j-1" } } }),
+      "    last woken 65 s ago: run j-1; 3 records\n    no_work for")
+    has(text(document { woken = { age = 65, inputs = { name = "j-1" } } }), "run j-1; no reason given")
+  end)
+
   it("tells what each phase waits for", function()
     for phase, expected in pairs { listing = "the list of runs", reading = "the group's offsets",
       submitting = "the answer to the submit of j-1", asking = "whether the run j-1 exists" } do
@@ -85,6 +92,14 @@ t: lag mode, group g from kafkadata
     has(lines, "Kafka ? is not reachable: down")
     has(lines, "  ! the topic does not exist (yet)")
     has(lines, "owed from 3")
+  end)
+
+  it("tells what became of reloads", function()
+    local doc = document()
+    doc.reload = { generation = 3, loaded_at = 990, waiting = { "Kafka's properties or credentials" },
+      error = { message = "kafkadata:3:1: bad", at = 995 } }
+    has(text(doc), "generation 3, reloaded 10 s ago\n! the files were refused 5.0 s ago, nothing is changed: "
+      .. "kafkadata:3:1: bad\n! Kafka's properties or credentials changed: that takes a new start\nKafka b:1")
   end)
 
   it("writes durations in the units that matter", function()

@@ -62,6 +62,11 @@ describe("explain", function()
     assert.equal("records are waiting", u.decision.reason)
     assert.equal(7, u.decision.age)
     assert.same({ name = effect.name, instances = 1, assign = "index", indices = { 1 } }, u.decision.inputs)
+    w:send { kind = "reevaluate" }
+    w:settle()
+    u = told(w).units[1]
+    assert.equal("covered", u.decision.code)
+    assert.equal(effect.name, u.woken.inputs.name)
     assert.same({ "quiet", "covered" }, states(w))
     assert.equal(20, u.parts[2].proof)
     assert.same({ { name = effect.name, job = "payments-consumer", status = "pending", active = 1, indices = { 1 },

@@ -3,6 +3,7 @@
 local log = require "rouse.log"
 local rouse = require "rouse"
 local run = require "rouse.cli.run"
+local script = require "rouse.script"
 local sys = require "rouse.core.sys"
 
 local packaged = {}
@@ -24,12 +25,16 @@ function packaged.command(name, summary)
       return 0
     end
     local edited = (ctx.environ.ROUSE_ETC or "/etc/rouse") .. "/" .. name .. ".lua"
-    if sys.exists(edited) then
-      log.info(("running %s"):format(edited))
-      return run.file(edited, ctx)
-    end
-    log.info(("running the packaged %s"):format(path))
-    return run.file(nil, ctx, nil, { source = source, name = path })
+    local found = sys.exists(edited)
+    log.info(found and ("running %s"):format(edited) or ("running the packaged %s"):format(path))
+    return run.with(function(read)
+      found = found or sys.exists(edited)
+      if found then -- once it was there it has to be: that it is gone is no reason to run something else
+        return script.load(edited, { read = read })
+      end
+      read(edited) -- noted: it may appear
+      return script.load(nil, { source = source, name = path })
+    end, ctx)
   end
 
   return command

@@ -2,6 +2,7 @@
 local hold = require "rouse.hold"
 local log = require "rouse.log"
 local script = require "rouse.script"
+local sources = require "rouse.observer.sources"
 local sys = require "rouse.core.sys"
 local task = require "rouse.task"
 
@@ -28,32 +29,46 @@ local function agent(loaded, args)
   return 0
 end
 
---- Runs a loaded script with the signals that end it.
----@param loaded table from rouse.script.load
+--- A consumer has nothing to reload: the next run reads what is there then.
+local function without_hup(signals)
+  return {
+    wait = function(_, timeout)
+      local deadline = timeout and task.monotonic() + timeout
+      while true do
+        local name, message, code = signals:wait(deadline and math.max(0, deadline - task.monotonic()))
+        if name ~= "HUP" then
+          return name, message, code
+        end
+        log.info("SIGHUP has no effect on a consumer")
+      end
+    end,
+  }
+end
+
+--- Loads a script and runs it; one that does not load is a configuration error with its file and line.
+---@param load fun(read: fun(path: string): string?, string?): rouse.Script?, string? loads it, reading files through `read`
 ---@param ctx { environ: table<string, string> }
 ---@param args string[]?
 ---@return integer exit code
-function run.loaded(loaded, ctx, args)
-  if loaded.kind == "agent" then
-    return agent(loaded, args or {})
-  end
-  local signals <close> = sys.signals { "TERM", "INT" }
-  local runtime = require("rouse." .. loaded.kind)
-  return runtime.run { script = loaded.table, env = ctx.environ, signals = signals, path = loaded.path }
-end
-
---- Loads and runs; a script that does not load is a configuration error with its file and line.
-function run.file(path, ctx, args, options)
-  local loaded, message = script.load(path, options)
+function run.with(load, ctx, args)
+  local files = sources.new()
+  local loaded, message = load(files.reader)
   if not loaded then
     local signals <close> = sys.signals { "TERM", "INT" }
     return hold.fault { job_mode = ctx.environ.JOB_MODE, code = CONFIGURATION, message = message, signals = signals }
+  elseif loaded.kind == "agent" then
+    return agent(loaded, args or {})
   end
-  return run.loaded(loaded, ctx, args)
+  local signals <close> = sys.signals { "TERM", "INT", "HUP" }
+  local runtime = require("rouse." .. loaded.kind)
+  return runtime.run {
+    script = loaded.table, env = ctx.environ, path = loaded.path, load = load, script_files = files,
+    signals = loaded.kind == "consumer" and without_hup(signals) or signals,
+  }
 end
 
 function run.run(args, ctx)
-  return run.file(args.script, ctx, args.arguments)
+  return run.with(function(read) return script.load(args.script, { read = read }) end, ctx, args.arguments)
 end
 
 return run

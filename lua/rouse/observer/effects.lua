@@ -32,7 +32,11 @@ function perform.list(observer, effect)
 end
 
 function perform.read(observer, effect)
-  local parts, message, code = reader.read(observer.admin, observer.engine.by_id[effect.unit], effect.commits)
+  local unit = observer.engine.by_id[effect.unit]
+  if not unit or #unit.parts == 0 then -- a reload was quicker
+    return { kind = "offsets", unit = effect.unit, parts = {} }
+  end
+  local parts, message, code = reader.read(observer.admin, unit, effect.commits)
   return { kind = "offsets", unit = effect.unit, parts = parts, message = message, error = not parts and code or nil }
 end
 
@@ -52,6 +56,9 @@ end
 
 function perform.commit(observer, effect)
   local unit = observer.engine.by_id[effect.unit]
+  if not unit then
+    return nil
+  end
   local list, message, code = observer.admin:alter_group_offsets {
     group = unit.group, timeout = 10,
     partitions = { { topic = effect.topic, partition = effect.partition, offset = effect.offset } },

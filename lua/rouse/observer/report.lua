@@ -28,25 +28,6 @@ local function counted(count, noun)
   return ("%d %s%s"):format(count, noun, count == 1 and "" or "s")
 end
 
--- ---- the observer ----
-
-local function head(add, document)
-  add("rouse %s on %s (pid %d), up %s%s", document.rouse, document.host, document.pid, duration(document.uptime),
-    document.ready and "" or ", not ready: " .. document.reason)
-  local kafka = document.kafka
-  add("Kafka %s%s", kafka.brokers or "?", kafka.reachable and "" or
-    (" is not reachable%s"):format(kafka.reason and ": " .. kafka.reason or ""))
-  for _, target in ipairs(document.targets) do
-    add("target %s: %d%s runs, %s", target.id, target.runs, target.limit and " of " .. target.limit or "",
-      target.listed and "listed " .. duration(target.listed) .. " ago" or "not listed yet")
-  end
-  if document.claims then
-    add("claims records in group %s", document.claims.group)
-  end
-end
-
--- ---- a job ----
-
 local WIDTH <const> = 100
 
 -- Words on as many lines as they need; a word that is too long keeps its line.
@@ -63,6 +44,40 @@ local function wrap(add, indent, text)
     add("%s", line)
   end
 end
+
+-- ---- the observer ----
+
+local function reloads(add, document)
+  local state = document.reload
+  if state.generation > 1 then
+    add("generation %d, reloaded %s ago", state.generation, duration(document.now - state.loaded_at))
+  end
+  if state.error then
+    wrap(add, "", ("! the files were refused %s ago, nothing is changed: %s"):format(
+      duration(document.now - state.error.at), state.error.message))
+  end
+  for _, what in ipairs(state.waiting) do
+    add("! %s changed: that takes a new start", what)
+  end
+end
+
+local function head(add, document)
+  add("rouse %s on %s (pid %d), up %s%s", document.rouse, document.host, document.pid, duration(document.uptime),
+    document.ready and "" or ", not ready: " .. document.reason)
+  reloads(add, document)
+  local kafka = document.kafka
+  add("Kafka %s%s", kafka.brokers or "?", kafka.reachable and "" or
+    (" is not reachable%s"):format(kafka.reason and ": " .. kafka.reason or ""))
+  for _, target in ipairs(document.targets) do
+    add("target %s: %d%s runs, %s", target.id, target.runs, target.limit and " of " .. target.limit or "",
+      target.listed and "listed " .. duration(target.listed) .. " ago" or "not listed yet")
+  end
+  if document.claims then
+    add("claims records in group %s", document.claims.group)
+  end
+end
+
+-- ---- a job ----
 
 -- What the decision rests on; the active instances are in the job's line.
 local function inputs(decision)
@@ -81,6 +96,10 @@ local function decision(add, unit)
   if not decided then
     add("    nothing is decided yet")
     return
+  end
+  if unit.woken and decided.code ~= "woken" then
+    wrap(add, "    ", ("last woken %s ago: run %s; %s"):format(duration(unit.woken.age), unit.woken.inputs.name,
+      unit.woken.reason or "no reason given"))
   end
   local why = explain.CODES[decided.code]
   add("    %s for %s%s", decided.code, duration(decided.age), why and ": " .. why or "")

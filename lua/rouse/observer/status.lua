@@ -6,6 +6,7 @@ local log = require "rouse.log"
 local rouse = require "rouse"
 local sys = require "rouse.core.sys"
 local task = require "rouse.task"
+local topics = require "rouse.observer.topics"
 
 local status = {}
 
@@ -41,7 +42,7 @@ local function problem_of(observer, route)
     return "no topic matches the pattern (yet)"
   elseif not route.pattern and observer.missing[route.topic] then
     return "the topic does not exist (yet)"
-  elseif not route.pattern and observer.missing[route.topic .. "#"] then
+  elseif not route.pattern and observer.missing[topics.odd(route, route.topic)] then
     return ("kafkadata says %d partitions, the cluster has %d; the cluster counts"):format(route.partitions,
       observer.counts[route.topic] or 0)
   end
@@ -56,9 +57,9 @@ end
 local function routes_of(observer, wanted)
   local list = {}
   for i, route in ipairs(observer.routes) do
-    local topics, jobs, match = json.array {}, json.array {}, wanted == nil
+    local names, jobs, match = json.array {}, json.array {}, wanted == nil
     for _, name in ipairs(route.pattern and (route.topics or {}) or { route.topic }) do
-      topics[#topics + 1] = { name = name, partitions = observer.counts[name] or 0 }
+      names[#names + 1] = { name = name, partitions = observer.counts[name] or 0 }
     end
     for _, job in ipairs(route.jobs) do
       jobs[#jobs + 1] = job.name
@@ -66,13 +67,25 @@ local function routes_of(observer, wanted)
     end
     if match then
       list[#list + 1] = {
-        topic = route.topic, pattern = route.pattern or false, reset = route.reset, topics = topics, jobs = jobs,
+        topic = route.topic, pattern = route.pattern or false, reset = route.reset, topics = names, jobs = jobs,
         why = observer.lines[i], problem = problem_of(observer, route),
         units = json.array(table.move(observer.members[i] or {}, 1, #(observer.members[i] or {}), 1, {})),
       }
     end
   end
   return json.array(list)
+end
+
+local function reload_of(observer)
+  local state, files = observer.reload, observer.script_files:paths()
+  for _, path in ipairs(observer.data_files:paths()) do
+    files[#files + 1] = path
+  end
+  return {
+    generation = state.generation, loaded_at = state.loaded_at, files = json.array(files),
+    error = state.error and { message = state.error.message, at = state.error.at },
+    waiting = json.array(table.move(state.waiting, 1, #state.waiting, 1, {})),
+  }
 end
 
 --- The document, of everything or of one job.
@@ -89,7 +102,7 @@ function status.of(observer, job)
       brokers = observer.settings.brokers, reachable = observer.kafka_state.reachable,
       reason = observer.kafka_state.reason,
     },
-    claims = observer.claims and { group = observer.claims.group } or nil,
+    reload = reload_of(observer), claims = observer.claims and { group = observer.claims.group } or nil,
     routes = routes_of(observer, job), units = json.array {}, targets = json.array {},
   }
   if observer.engine then

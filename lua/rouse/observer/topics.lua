@@ -4,6 +4,11 @@ local log = require "rouse.log"
 
 local topics = {}
 
+--- Where `missing` notes that a route's number of partitions is not the cluster's.
+function topics.odd(route, name)
+  return route.topic .. "#" .. name
+end
+
 --- The topics of each route, looked up in metadata: route.topics for patterns; missing ones are reported once.
 ---@param routes table[]
 ---@param metadata { topics: table<string, { partitions: table[] }> }
@@ -33,8 +38,11 @@ function topics.resolve(routes, metadata, missing)
       elseif count > 0 then
         missing[name] = nil
         found[name] = { count = count, route = route }
-        if route.partitions and route.partitions ~= count and not missing[name .. "#"] then
-          missing[name .. "#"] = true
+        local odd = topics.odd(route, name)
+        if not route.partitions or route.partitions == count then
+          missing[odd] = nil
+        elseif not missing[odd] then
+          missing[odd] = true
           log.warn(("%s: kafkadata says %d partitions, the cluster has %d; the cluster counts"):format(
             name, route.partitions, count))
         end

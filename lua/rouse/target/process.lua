@@ -283,6 +283,12 @@ function Process:remove(name)
   return true
 end
 
+--- Takes other definitions of jobs; runs go on as they were started.
+---@param jobs table<string, rouse.target.process.job>
+function Process:define(jobs)
+  self.jobs = jobs
+end
+
 --- Reads a job's definition.
 ---@param name string
 ---@return { name: string, env: table<string, string>, mode: string }? job

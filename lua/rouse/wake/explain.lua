@@ -86,12 +86,13 @@ local function part_of(engine, unit, part)
   return told
 end
 
-local function run_of(run, now)
-  local created = run.created_at or run.accepted_at
+local function run_of(engine, run, clock)
+  local seen = engine.created[run.name]
   return {
     name = run.name, job = run.job, status = run.status or "accepted", requested = run.requested, pending = run.pending,
     running = run.running, active = coverage.active(run), indices = array(coverage.live(run)),
-    assign = run.env and run.env.ROUSE_ASSIGN, created_at = created, age = created and math.max(0, now - created),
+    assign = run.env and run.env.ROUSE_ASSIGN, created_at = run.created_at or run.accepted_at,
+    age = seen and math.max(0, clock - seen),
   }
 end
 
@@ -111,12 +112,11 @@ local function inputs_of(fields)
   return inputs
 end
 
-local function decision_of(unit, now)
-  local decision = unit.decision
+local function decision_of(decision, clock)
   if not decision then
     return nil
   end
-  return { code = decision.code, reason = decision.reason, at = decision.at, age = math.max(0, now - decision.at),
+  return { code = decision.code, reason = decision.reason, at = decision.at, age = math.max(0, clock - decision.clock),
     inputs = inputs_of(decision.fields) }
 end
 
@@ -139,9 +139,11 @@ end
 local function unit_of(engine, unit, at)
   local told = {
     id = unit.id, job = unit.job, group = unit.group, mode = unit.mode, assign = unit.assign, target = unit.target,
-    topics = topics_of(unit), phase = unit.phase, decision = decision_of(unit, at.now), active = unit.active or 0,
-    last_wake = unit.last_wake, submit_failures = unit.submit_failures, read_failures = unit.read_failures,
-    unread = unit.unread, submitting = unit.pending and unit.pending.name,
+    topics = topics_of(unit), phase = unit.phase, decision = decision_of(unit.decision, at.clock),
+    woken = decision_of(unit.woken, at.clock), active = unit.active or 0,
+    last_wake = unit.last_wake and at.now - (at.clock - unit.last_wake),
+    submit_failures = unit.submit_failures, read_failures = unit.read_failures, unread = unit.unread,
+    submitting = unit.pending and unit.pending.name,
     due = unit.due and math.max(0, unit.due - at.clock), wait_left = seconds_left(unit.wait_until, at.clock),
     backoff_left = seconds_left(unit.not_before, at.clock), renew_left = seconds_left(unit.renew_at, at.clock),
     dedup_window = unit.spec.dedup_window, max_instances = unit.spec.max_instances,
@@ -152,7 +154,7 @@ local function unit_of(engine, unit, at)
   end
   table.sort(parts, by_place)
   for i, run in ipairs(unit.running or {}) do
-    runs[i] = run_of(run, at.now)
+    runs[i] = run_of(engine, run, at.clock)
   end
   table.sort(runs, function(a, b) return a.name < b.name end)
   told.parts, told.runs = array(parts), array(runs)

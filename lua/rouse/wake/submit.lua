@@ -187,8 +187,11 @@ function submit.answered(engine, unit, event)
     join_list(engine, unit, event.run, pending)
     unit.submit_failures, unit.not_before, unit.last_wake = 0, nil, engine.created[event.run.name]
     for _, entry in ipairs(pending.entries) do
-      unit.index[entry.topic][entry.partition].tried = { attempt = entry.attempt, name = pending.name,
-        at = engine.clock, mark = naming.mark(entry.topic, entry.partition, entry.start) }
+      local part = unit.index[entry.topic] and unit.index[entry.topic][entry.partition]
+      if part then -- the topic may have left the routes
+        part.tried = { attempt = entry.attempt, name = pending.name, at = engine.clock,
+          mark = naming.mark(entry.topic, entry.partition, entry.start) }
+      end
     end
     for _, part in ipairs(pending.parts) do
       part.served = nil

@@ -1,0 +1,43 @@
+--- What a script decides, as the engine asks for it: its rule under its limits, and how offsets are renewed.
+local rouse = require "rouse"
+local script_file = require "rouse.script"
+local task = require "rouse.task"
+local verdicts = require "rouse.verdict"
+local watch = require "rouse.wake.watch"
+
+local rules = {}
+
+--- The packaged observer's decision, for scripts without one.
+local function packaged_rule()
+  local source, name = rouse.embedded("scripts/observer.lua")
+  return assert(script_file.load(nil, { source = source, name = name })).table.decide
+end
+
+--- The script's rule; a failure is a message, never an error here.
+---@param script table
+---@return fun(job: table, ctx: table): table|nil, string?
+function rules.decide(script)
+  local rule = script.decide or packaged_rule()
+  return function(job, ctx)
+    local ok, verdict, code = task.guard(rule, job, ctx)
+    if not ok then
+      return nil, ("%s (%s)"):format(verdict, code)
+    end
+    return verdicts.check(verdict)
+  end
+end
+
+--- How often offsets of quiet groups are renewed: the script's choice.
+---@param script table
+---@return { first: number, every: number }|nil
+function rules.renewal(script)
+  local choice = script.observe.renew_offsets
+  if choice == false then
+    return nil
+  elseif type(choice) == "number" then
+    return { first = choice, every = choice }
+  end
+  return watch.RENEW
+end
+
+return rules
