@@ -1,7 +1,15 @@
 require "spec.helper"
+local json = require "rouse.json"
 local kafka = require "rouse.kafka"
 local mocked = require "spec.mocked"
 local task = require "rouse.task"
+
+-- The fields of a record in a plain table.
+local function copy(record)
+  local fields = {}
+  for name, value in pairs(record) do fields[name] = value end
+  return fields
+end
 
 local with_mock, consumer_of, admin_of = mocked.run, mocked.consumer, mocked.admin
 local fill, read = mocked.fill, mocked.read
@@ -110,7 +118,7 @@ describe("kafka consumer", function()
       topic = "t", partition = 1, offset = 0, key = "k\0k", value = binary,
       timestamp = 1700000000.25, timestamp_type = "create",
       headers = { { name = "a", value = "1" }, { name = "a", value = "" }, { name = "none" } },
-    }, records[1])
+    }, copy(records[1]))
     assert.equal("integer", math.type(records[1].offset))
     assert.equal("", records[2].value)
     assert.is_nil(records[2].key)
@@ -121,6 +129,64 @@ describe("kafka consumer", function()
     assert.is_nil(records[3].value)
     assert.equal("tombstone", records[3].key)
     assert.is_true(consumer:close { timeout = 5 })
+  end))
+
+  it("has records that read as tables and cannot be changed", with_mock({ topics = { t = 1 } }, function(mock)
+    local large = ("x"):rep(3000)
+    mock:produce {
+      { topic = "t", partition = 0, key = "k", value = large, headers = { { name = "h", value = "after the value" } } },
+      { topic = "t", partition = 0, value = '"small"', timestamp = 1 },
+      { topic = "t", partition = 0, key = "k", value = ("y"):rep(1024), headers = { { name = "h", value = "1" } } },
+    }
+    local consumer = consumer_of(mock)
+    assert(consumer:assign { { topic = "t", partition = 0, offset = "beginning" } })
+    local records = read(consumer, 3)
+    assert(consumer:close { timeout = 5 })
+    collectgarbage() -- they outlive consumer and poll
+    local first, second, third = table.unpack(records)
+    assert.equal(large, first.value)
+    assert.equal("k", first.key)
+    assert.same({ { name = "h", value = "after the value" } }, first.headers)
+    assert.equal(("y"):rep(1024), third.value)
+    assert.equal("1", third.headers[1].value)
+    assert.is_nil(first.valeu)
+    assert.is_nil(first[1])
+    assert.equal("record t/0@1", tostring(second))
+    assert.equal('{"headers":{},"offset":1,"partition":0,"timestamp":1.0,"timestamp_type":"create","topic":"t",'
+      .. [["value":"\"small\""}]], json.encode(second, { sorted = true }))
+    assert.error_matches(function() second.value = "other" end, "a record cannot be changed: 'value' is set", 1, true)
+    assert.is_false(getmetatable(second))
+    assert.is_nil(copy(second).key)
+  end))
+
+  it("says which partition its records are of", with_mock({ topics = { t = 2, u = 1 } }, function(mock)
+    fill(mock, "t", 0, 2)
+    fill(mock, "t", 1, 3)
+    fill(mock, "u", 0, 1)
+    local consumer = consumer_of(mock)
+    assert(consumer:assign {
+      { topic = "t", partition = 0, offset = 0 }, { topic = "t", partition = 1, offset = 0 },
+      { topic = "u", partition = 0, offset = 0 },
+    })
+    local seen, count = {}, 0
+    while count < 6 do
+      local event = assert(consumer:poll { timeout = 5 })
+      local at = 1
+      for _, slice in ipairs(event.slices) do
+        assert.equal(at, slice.first)
+        for i = slice.first, slice.last do
+          local record = event.records[i]
+          assert.equal(slice.topic .. slice.partition, record.topic .. record.partition)
+          seen[slice.topic .. slice.partition] = (seen[slice.topic .. slice.partition] or 0) + 1
+        end
+        assert.equal(2 * (slice.last - slice.first + 1), slice.bytes) -- "v1", "v2", ...
+        at = slice.last + 1
+      end
+      assert.equal(at, #event.records + 1)
+      count = count + #event.records
+    end
+    assert.same({ t0 = 2, t1 = 3, u0 = 1 }, seen)
+    consumer:close { timeout = 5 }
   end))
 
   it("bounds an event by records and by bytes", with_mock({ topics = { t = 1 } }, function(mock)

@@ -164,4 +164,106 @@ describe("task", function()
       end)
     end)
   end)
+
+  describe("cursor", function()
+    local items = { "a", "b", "c", "d" }
+
+    -- What run returned after fn(item, ctx), which may be nil.
+    local function run(fn, ctx, first, last)
+      local cursor = task.cursor(fn, ctx or {})
+      return table.pack(cursor:run(items, first or 1, last or #items, 10)), cursor
+    end
+
+    it("calls for each item while it is done, with the time", function()
+      task.run(function()
+        local seen, ctx = {}, {}
+        local results, cursor = run(function(item, given)
+          assert(given == ctx and math.abs(given.now - task.now()) < 1)
+          seen[#seen + 1] = item
+          return "done"
+        end, ctx, 2, 3)
+        assert.same({ 4, n = 1 }, results)
+        assert.same({ "b", "c" }, seen)
+        assert.equal(4, cursor:at())
+      end)
+    end)
+
+    it("stops at the first other outcome", function()
+      task.run(function()
+        assert.same({ 3, true, "retry", "busy", n = 4 }, (run(function(item)
+          if item == "c" then return "retry", "busy", 3 end
+          return "done"
+        end)))
+        assert.same({ 1, true, nil, nil, n = 4 }, (run(function() end)))
+        local results = run(function(item) if item == "b" then error("no b", 0) end return "done" end)
+        assert.same({ 2, false, "no b", "ERROR" }, { table.unpack(results, 1, 4) })
+        assert.matches("^stack traceback:", results[5])
+        results = run(function(item) if item == "b" then error "thrown" end return "done" end)
+        assert.matches("^spec/task_spec%.lua:%d+: thrown$", results[3])
+      end)
+    end)
+
+    it("lets a call wait, and ends the stretch after it", function()
+      task.run(function()
+        local cursor
+        cursor = task.cursor(function(item)
+          if item == "b" then task.sleep(0.001) end
+          return "done"
+        end, {})
+        local child = task.spawn(cursor.run, cursor, items, 1, 4, 10)
+        task.sleep(0)
+        assert.equal(2, cursor:at())
+        assert.same({ 3, n = 1 }, table.pack(child:join()))
+        assert.same({ 5, n = 1 }, table.pack(cursor:run(items, 3, 4, 10)))
+        cursor = task.cursor(function() task.sleep(0) error "later" end, {})
+        local next, ok, message = cursor:run(items, 1, 4, 10)
+        assert.same({ 1, false }, { next, ok })
+        assert.matches("later$", message)
+      end)
+    end)
+
+    it("looks around after the seconds given", function()
+      task.run(function()
+        local cursor = task.cursor(function()
+          local stop = task.now() + 0.03
+          repeat until task.now() > stop
+          return "done"
+        end, {})
+        assert.same({ 2, n = 1 }, table.pack(cursor:run(items, 1, 4, 0.01)))
+      end)
+    end)
+
+    it("gives each call the CPU of a burst, and no more", function()
+      task.run(function()
+        local cursor = task.cursor(function(item)
+          local stop = os.clock() + 0.12
+          repeat until os.clock() > stop
+          if item == "c" then while true do pcall(function() while true do end end) end end
+          return "done"
+        end, {})
+        local next, ok, message, code = cursor:run(items, 1, 4, 10)
+        assert.same({ 3, false, "CPU" }, { next, ok, code })
+        assert.matches("^spec/task_spec%.lua:%d+: ran 0%.2 s of CPU", message)
+        assert.same({ true, 1 }, { task.guard(function() return 1 end) })
+      end)
+    end)
+
+    it("passes a cancellation on", function()
+      task.run(function()
+        local cursor = task.cursor(function(item) if item == "b" then task.sleep(5) end return "done" end, {})
+        local results
+        local child = task.spawn(function() results = table.pack(cursor:run(items, 1, 4, 10)) end)
+        task.sleep(0)
+        child:cancel()
+        child:join()
+        assert.same({ 2, false, "cancelled", "CANCELLED" }, { table.unpack(results, 1, 4) })
+      end)
+    end)
+
+    it("raises on misuse", function()
+      local cursor = task.cursor(function() return "done" end, {})
+      assert.error_matches(function() cursor:run(items, 1, 1, 1) end, "outside a task", 1, true)
+      assert.error_matches(function() task.cursor({}, {}) end, "function expected", 1, true)
+    end)
+  end)
 end)

@@ -172,6 +172,16 @@ void budget_leave(struct budget *budget, lua_State *L)
     budget->running = NULL;
 }
 
+void budget_renew(struct budget *budget, lua_State *L)
+{
+    budget->running = NULL; /* no tick counts from here on */
+    if (budget->expired)
+        budget_take_expired(budget, L);
+    budget->ticks = 0;
+    budget->spent[0] = '\0';
+    budget->running = L;
+}
+
 bool budget_take_expired(struct budget *budget, lua_State *L)
 {
     bool expired = budget->expired != 0;

@@ -370,6 +370,15 @@ static void put_value(lua_State *L, struct encoder *e, int index)
             put(L, e, "null", 4);
             return;
         }
+        if (luaL_getmetafield(L, index, "__pairs") != LUA_TNIL) { /* a record: as the table it shows */
+            lua_pushvalue(L, index);
+            lua_call(L, 1, 2);
+            if (lua_istable(L, -1)) {
+                put_table(L, e, lua_gettop(L));
+                lua_pop(L, 2);
+                return;
+            }
+        }
         break;
     default: break;
     }

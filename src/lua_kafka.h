@@ -73,6 +73,10 @@ void lua_kafka_push_list(lua_State *L, const struct kafka_partitions *list);
 
 /* Prepares what lua_kafka_push_records needs; called once by the module. */
 void lua_kafka_init_records(lua_State *L);
+/*
+ * Pushes an array of the event's records and one of its slices: {topic=, partition=, first=, last=,
+ * bytes=} for each stretch of records of one partition.
+ */
 void lua_kafka_push_records(lua_State *L, const struct kafka_event *event);
 
 /* Pushes seconds for a timestamp in milliseconds. */

@@ -218,7 +218,8 @@ static void push_event(lua_State *L, const struct kafka_event *event)
     lua_setfield(L, -2, "kind");
     switch (event->kind) {
     case KAFKA_EVENT_RECORDS:
-        lua_kafka_push_records(L, event);
+        lua_kafka_push_records(L, event); /* L: event records slices */
+        lua_setfield(L, -3, "slices");
         lua_setfield(L, -2, "records");
         break;
     case KAFKA_EVENT_ASSIGN:

@@ -206,80 +206,6 @@ static int l_handles(lua_State *L)
     return 2;
 }
 
-/* ---- guarded calls ---- */
-
-static int guard_handler(lua_State *L)
-{
-    const char *message = lua_tostring(L, 1);
-    if (message == NULL)
-        message = luaL_tolstring(L, 1, NULL);
-    luaL_traceback(L, L, message, 1);
-    return 1;
-}
-
-/* Replaces the error on top by false, message, code, traceback. */
-static int guard_failed(lua_State *L, struct task *task, int status, bool expired)
-{
-    struct budget *budget = rouse_budget(task->tasks->rouse);
-    char where[160];
-    budget_take_refused(budget, where, sizeof(where));
-    if (status == LUA_ERRMEM) { /* what the failed call held is garbage now, unless a global keeps it */
-        lua_gc(L, LUA_GCCOLLECT);
-        task->tasks->exhausted |= budget_memory(budget) != 0 && budget_used(budget) > budget_memory(budget) / 10 * 8;
-    }
-    const char *text = lua_tostring(L, -1); /* L: ... text */
-    const char *trace = text != NULL ? strstr(text, "\nstack traceback:") : NULL;
-    lua_pushboolean(L, 0);
-    if (status == LUA_ERRMEM)
-        lua_pushfstring(L, "%snot enough memory (the limit is %d MiB)", where, (int)(budget_memory(budget) >> 20));
-    else if (trace != NULL)
-        lua_pushlstring(L, text, (size_t)(trace - text));
-    else
-        lua_pushvalue(L, -2);
-    lua_pushstring(L, expired ? "CPU" : status == LUA_ERRMEM ? "MEMORY" : task->cancelled ? "CANCELLED" : "ERROR");
-    lua_pushstring(L, trace != NULL ? trace + 1 : "");
-    return 4;
-}
-
-static int guard_continue(lua_State *L, int status, lua_KContext context)
-{
-    struct tasks *tasks = rouse_tasks(util_rouse(L));
-    struct task *task = tasks->current;
-    struct budget *budget = rouse_budget(tasks->rouse);
-    int base = (int)context; /* index of the message handler */
-    bool expired = false;
-    if (--task->guards == 0) { /* an inner guard must not swallow the limits of an outer one */
-        budget_leave(budget, L);
-        expired = budget_take_expired(budget, L);
-    }
-    if (status != LUA_OK && status != LUA_YIELD)
-        return guard_failed(L, task, status, expired);
-    lua_pushboolean(L, 1);
-    lua_replace(L, base);
-    return lua_gettop(L) - base + 1;
-}
-
-int task_guard(lua_State *L, int nargs)
-{
-    struct tasks *tasks = rouse_tasks(util_rouse(L));
-    struct task *task = tasks->current;
-    if (task == NULL || task->L != L)
-        return luaL_error(L, "task.guard: cannot be called here (outside a task)");
-    int base = lua_gettop(L) - nargs;
-    lua_pushcfunction(L, guard_handler);
-    lua_insert(L, base); /* L: ... handler f args... */
-    if (task->guards++ == 0)
-        budget_enter(rouse_budget(tasks->rouse), L);
-    int status = lua_pcallk(L, nargs, LUA_MULTRET, base, base, guard_continue);
-    return guard_continue(L, status, base);
-}
-
-static int l_guard(lua_State *L)
-{
-    luaL_checkany(L, 1);
-    return task_guard(L, lua_gettop(L) - 1);
-}
-
 static int l_cocreate(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -310,11 +236,12 @@ int task_open(lua_State *L)
         {"join", l_join}, {"cancel", l_cancel}, {"status", l_status}, {"unpark", l_unpark}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"spawn", l_spawn}, {"sleep", l_sleep}, {"park", l_park}, {"current", l_current}, {"now", l_now},
-        {"monotonic", l_monotonic}, {"run", l_run}, {"guard", l_guard}, {"handles", l_handles},
+        {"monotonic", l_monotonic}, {"run", l_run}, {"handles", l_handles},
         {"memory", l_memory}, {"cocreate", l_cocreate}, {NULL, NULL}};
     box_type(L, TASK_TYPE, methods, no_close);
     task_register_op(L);
     util_functions(L, functions);
+    guard_functions(L);
     return 1;
 }
 

@@ -1,5 +1,6 @@
 /*
- * What task.c (the scheduler) shares with lua_task.c (the module of scripts and the guarded calls); nobody else includes it.
+ * What task.c (the scheduler) shares with lua_task.c (the module of scripts) and lua_guard.c (guarded calls); nobody else
+ * includes it.
  */
 #ifndef ROUSE_TASK_INTERNAL_H
 #define ROUSE_TASK_INTERNAL_H
@@ -48,6 +49,9 @@ void task_interrupt(struct task *task);
 
 /* Raises "cancelled". */
 int task_raise_cancelled(lua_State *L);
+
+/* Adds guard and cursor to the module table on top of the stack (lua_guard.c). */
+void guard_functions(lua_State *L);
 
 /* The push of ops whose only result is true. */
 int task_push_true(lua_State *L, struct op *op);

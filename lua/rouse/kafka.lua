@@ -18,6 +18,8 @@ local core = require "rouse.core.kafka"
 ---@field name string
 ---@field value? string
 
+---Cannot be changed. What consumer:poll returns makes its fields when they are read: keep in a local
+---what is used often. Reads as a table (pairs, json.encode), and a table may stand for it in specs.
 ---@class rouse.record
 ---@field topic string
 ---@field partition integer
@@ -28,9 +30,17 @@ local core = require "rouse.core.kafka"
 ---@field timestamp? number Seconds since the epoch.
 ---@field timestamp_type? "create"|"append"
 
+---@class rouse.slice
+---@field topic string
+---@field partition integer
+---@field first integer Index in the event's records.
+---@field last integer
+---@field bytes integer Of keys and values.
+
 ---@class rouse.event What consumer:poll returns; `kind` says which fields are there.
 ---@field kind "records"|"assign"|"revoke"|"error"|"eof"
 ---@field records? rouse.record[] Of any assigned partitions, in offset order within each.
+---@field slices? rouse.slice[] Stretches of `records` that are of one partition.
 ---@field partitions? rouse.list Of a rebalance. Answer it with assign or unassign, `protocol` says which.
 ---COOPERATIVE: answer with the incremental functions; else assign(partitions) or assign{}.
 ---@field protocol? "EAGER"|"COOPERATIVE"|"NONE"

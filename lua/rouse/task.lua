@@ -12,6 +12,7 @@ local task = {
   monotonic = core.monotonic,
   run = core.run,
   guard = core.guard,
+  cursor = core.cursor,
   handles = core.handles,
   memory = core.memory,
 }

@@ -71,6 +71,23 @@ describe("consumer.partition", function()
     assert.equal(0, p.bytes)
   end)
 
+  it("knows what is finished while a handler waits", function()
+    with_partition({
+      handle = function(record)
+        if record.offset == 12 then task.sleep(5) end
+        return "done"
+      end, ends = "cancelled",
+    }, function(p, worker)
+      push(p, records(10, 14))
+      task.sleep(0)
+      task.sleep(0)
+      assert.equal(12, p:position())
+      worker:cancel()
+      worker:join()
+      assert.equal(12, p:position())
+    end)
+  end)
+
   it("tries a record again, in order, before the next one", function()
     local seen = {}
     local p, logged = with_partition({

@@ -13,7 +13,7 @@ local methods = {}
 function methods:dirty()
   local list = {}
   for _, part in ipairs(self:each()) do
-    local position = part.prefix.position
+    local position = part:position()
     if position and position ~= part.committed then
       list[#list + 1] = { topic = part.topic, partition = part.partition, offset = position,
         part = part }

@@ -20,21 +20,26 @@ function methods:alive()
   if next(self.said) then self.said = {} end
 end
 
-function methods:on_records(records)
-  -- all of them may have gone with a partition that was given back meanwhile
-  if #records == 0 then return end
-  local first, bytes = 1, 0
-  local topic, number = records[1].topic, records[1].partition
-  for i = 1, #records do
-    local record = records[i]
-    if record.partition ~= number or record.topic ~= topic then
-      self:deliver(topic, number, records, first, i - 1, bytes)
-      first, bytes, topic, number = i, 0, record.topic, record.partition
+-- Where records of one partition follow each other; the Kafka handle says it with its events.
+local function slices_of(records)
+  local slices, slice = {}, nil
+  for i, record in ipairs(records) do
+    if not slice or record.partition ~= slice.partition or record.topic ~= slice.topic then
+      slice = { topic = record.topic, partition = record.partition, first = i, bytes = 0 }
+      slices[#slices + 1] = slice
     end
-    local value = record.value
-    if value then bytes = bytes + #value end
+    slice.last = i
+    slice.bytes = slice.bytes + #(record.value or "")
   end
-  self:deliver(topic, number, records, first, #records, bytes)
+  return slices
+end
+
+function methods:on_records(event)
+  -- all of them may have gone with a partition that was given back meanwhile
+  if #event.records == 0 then return end
+  for _, slice in ipairs(event.slices or slices_of(event.records)) do
+    self:deliver(slice.topic, slice.partition, event.records, slice.first, slice.last, slice.bytes)
+  end
   self.active_at = self.task.monotonic()
 end
 
@@ -132,7 +137,7 @@ function methods:on_event(event)
   local kind = event.kind
   if kind == "records" then
     if self.down or not self.worked then self:alive() end
-    self:on_records(event.records)
+    self:on_records(event)
   elseif kind == "error" then
     self:on_error(event)
   else
@@ -154,7 +159,7 @@ function methods:backlog()
   for _, by_number in pairs(self.partitions) do
     for _, part in pairs(by_number) do
       queued = queued + part.queued
-      progress = progress + (part.prefix.position or 0)
+      progress = progress + (part:position() or 0)
     end
   end
   return queued, progress

@@ -7,6 +7,7 @@ local retry = require "rouse.consumer.retry"
 local verdicts = require "rouse.consumer.verdicts"
 
 local partition = {}
+local unpack = table.unpack
 
 -- A task that has worked this long lets the others run.
 local BURST <const> = 0.02
@@ -50,7 +51,20 @@ function partition.new(options)
   self.state = "running"
   self.queued, self.bytes = 0, 0
   self.slices, self.head, self.tail = {}, 1, 0
+  self.cursor = self.handle and self.task.cursor(self.handle, self.ctx)
+  self.started = 0
   return self
+end
+
+---The offset that may be committed, nil while nothing is finished; also right while a handler waits.
+---@return integer|nil
+function methods:position()
+  local stretch = self.stretch
+  if stretch then
+    local at = self.cursor:at()
+    if at > stretch.first then self.prefix:advance(stretch.records[at - 1].offset) end
+  end
+  return self.prefix.position
 end
 
 ---Adds fetched records: records[first] to records[last], all of this partition, in offset order.
@@ -101,13 +115,13 @@ function methods:park(why, timeout)
   self.waiting = nil
 end
 
--- Lets the loop turn when this stretch of work has been long; returns the start of the next one.
-function methods:breathe(now, started)
-  if now - started > BURST or now < started then
+-- Lets the loop turn when this task has worked for long, however short each piece was.
+function methods:breathe()
+  local now = self.task.monotonic()
+  if now - self.started > BURST then
     self.task.sleep(0)
-    return self.task.now()
+    self.started = self.task.monotonic()
   end
-  return started
 end
 
 -- A cancelled task's handler has not failed: the cancellation goes on up.
@@ -133,31 +147,27 @@ function methods:run()
   self.on_change(self)
 end
 
--- One slice, record by record. No table, closure or string per record here: this loop is what a
--- fast handler costs.
+-- One slice, record by record, in stretches that end with the first record that is not "done", with
+-- a handler that waited, or after a while. Nothing here is done per record: what a fast handler
+-- costs is the cursor's loop.
 function methods:handle_slice()
   local slice = self.slices[self.head]
-  local records, last = slice.records, slice.last
-  local guard, now, handle = self.task.guard, self.task.now, self.handle
-  local ctx, done = self.ctx, self.prefix
-  local started = now()
-  ctx.attempt = 1
+  local records, last, cursor, done = slice.records, slice.last, self.cursor, self.prefix
   local i = slice.first
+  self.ctx.attempt = 1
   while i <= last and not self.stopping do
-    local record = records[i]
-    local time = now()
-    if time - started > BURST then
-      started = self:breathe(time, started)
-      if self.stopping then return end
+    self.stretch = { records = records, first = i }
+    local next, ok, value, reason = cursor:run(records, i, last, BURST)
+    self.stretch = nil
+    if next > i then done:advance(records[next - 1].offset) end
+    i = next
+    if ok ~= nil then
+      if not self:settle(records[i], ok, value, reason) then return end
+      done:advance(records[i].offset)
+      self.ctx.attempt = 1
+      i = i + 1
     end
-    ctx.now = time
-    local ok, value, reason = guard(handle, record, ctx)
-    if not (ok and value == "done") then
-      if not self:settle(record, ok, value, reason) then return end
-      ctx.attempt = 1
-    end
-    done:advance(record.offset)
-    i = i + 1
+    self:breathe()
   end
   if i > last then self:drop(slice) end
 end
@@ -233,18 +243,23 @@ function methods:give_up(record, why, attempts)
   return false
 end
 
--- Up to `batch` records of the queue in a table of their own: the handler may do with it what it
--- likes.
+-- Takes up to `batch` records off the queue. Returns them in a table of their own, with which the
+-- handler may do what it likes, their number, and where they are in the slices.
 function methods:take()
-  local slices, batch, taken, count = self.slices, self.batch, {}, 0
+  local slices, batch, taken, count, pieces = self.slices, self.batch, nil, 0, {}
   while self.head <= self.tail and count < batch do
     local slice = slices[self.head]
-    local last = math.min(slice.last, slice.first + batch - count - 1)
-    table.move(slice.records, slice.first, last, count + 1, taken)
-    count = count + last - slice.first + 1
+    local first, last = slice.first, math.min(slice.last, slice.first + batch - count - 1)
+    if taken then
+      table.move(slice.records, first, last, count + 1, taken)
+    else -- a table of the right size at once
+      taken = { unpack(slice.records, first, last) }
+    end
+    count = count + last - first + 1
+    pieces[#pieces + 1] = { records = slice.records, first = first, last = last }
     if last < slice.last then
       -- what remains stands for its bytes in proportion; only back-pressure reads them
-      local share = slice.bytes * (last - slice.first + 1) // (slice.last - slice.first + 1)
+      local share = slice.bytes * (last - first + 1) // (slice.last - first + 1)
       slices[self.head] = { records = slice.records, first = last + 1, last = slice.last,
         bytes = slice.bytes - share }
       self.bytes = self.bytes - share
@@ -254,33 +269,49 @@ function methods:take()
       self.bytes = self.bytes - slice.bytes
     end
   end
-  return taken, count
+  return taken, count, pieces
+end
+
+local function join(pieces)
+  local list = {}
+  for _, piece in ipairs(pieces) do
+    table.move(piece.records, piece.first, piece.last, #list + 1, list)
+  end
+  return list
+end
+
+-- Calls the handler with a batch it may change.
+function methods:call_batch(given, count)
+  self.ctx.now = self.task.now()
+  local ok, value, second = self.task.guard(self.handle_batch, given, self.ctx)
+  check_cancelled(ok, second)
+  return verdicts.batch(count, ok, value, second)
 end
 
 -- One batch: all of it, then again only what asked for a retry, until every record of it is
 -- finished.
 function methods:handle_slices()
-  local task, ctx, done = self.task, self.ctx, self.prefix
-  local batch, count = self:take()
-  local opened, last_said = false, nil
-  ctx.attempt = 1
-  while count > 0 do
-    ctx.now = task.now()
-    local given = table.move(batch, 1, count, 1, {})
-    local ok, value, second = task.guard(self.handle_batch, given, ctx)
-    check_cancelled(ok, second)
-    local verdict, why, code, each = verdicts.batch(count, ok, value, second)
-    if verdict == "done" and not opened then
-      done:advance(batch[count].offset)
-      self.queued = self.queued - count
-      break
-    end
-    if not opened then
-      opened = true
-      for i = 1, count do done:open(batch[i].offset) end
-    end
+  local given, count, pieces = self:take()
+  self.ctx.attempt = 1
+  local verdict, why, code, each = self:call_batch(given, count)
+  if verdict == "done" then
+    local piece = pieces[#pieces]
+    self.prefix:advance(piece.records[piece.last].offset)
+    self.queued = self.queued - count
+  else
+    self:settle_batch(join(pieces), verdict, why, code, each)
+  end
+  self:breathe()
+end
+
+-- Follows a batch whose first attempt was not "done" to its end, or until the partition is stopped
+-- or parked.
+function methods:settle_batch(batch, verdict, why, code, each)
+  local ctx, done, last_said = self.ctx, self.prefix, nil
+  for i = 1, #batch do done:open(batch[i].offset) end
+  while true do
     local left = {}
-    for i = 1, count do
+    for i = 1, #batch do
       local record = batch[i]
       local one, reason = verdict, why
       if each then one, reason = each[i].verdict, each[i].reason end
@@ -296,14 +327,13 @@ function methods:handle_slices()
         self.queued = self.queued - 1
       end
     end
-    batch, count = left, #left
-    if count > 0 then
-      self:park("retry", retry.delay(self.retry, ctx.attempt))
-      if self.stopping then return end
-      ctx.attempt = ctx.attempt + 1
-    end
+    if #left == 0 then return end
+    self:park("retry", retry.delay(self.retry, ctx.attempt))
+    if self.stopping then return end
+    ctx.attempt = ctx.attempt + 1
+    batch = left
+    verdict, why, code, each = self:call_batch(table.move(left, 1, #left, 1, {}), #left)
   end
-  self:breathe(task.now(), ctx.now)
 end
 
 return partition

@@ -200,7 +200,7 @@ function methods:drained()
   for _, part in ipairs(self:each()) do
     if part.state == "running" then
       list[#list + 1] = { topic = part.topic, partition = part.partition, part = part }
-      reached[#list] = math.max(part.prefix.position or -1, part.reached or -1)
+      reached[#list] = math.max(part:position() or -1, part.reached or -1)
     end
   end
   if #list == 0 then
