@@ -128,6 +128,42 @@ describe("wake", function()
     assert.is_not_nil(w:take("submit"))
   end)
 
+  it("gives a group its start once: records that arrive meanwhile are owed", function()
+    local w = world.new { units = { unit { topics = { payments = { reset = "latest" } } } }, commits = {}, ends = 55 }
+    w:start { payments = 1 }
+    assert.equal(55, w:take("commit").offset)
+    w.ends = 56
+    w:send { kind = "reevaluate" }
+    w:settle()
+    assert.is_nil(w:take("commit"))
+  end)
+
+  it("takes a refused commit as it is again when the new log has reached it", function()
+    local w = world.new { units = { unit() }, commits = commits(3), ends = 1 }
+    w:start { payments = 1 }
+    w.armed["payments/0"] = nil
+    w:send { kind = "rung", topic = "payments", partition = 0, offset = 3, error = "_AUTO_OFFSET_RESET" }
+    w:settle()
+    assert.equal(0, w.armed["payments/0"])
+    w.ends = 3
+    w:record("payments", 0, 1)
+    w:settle()
+    assert.is_nil(w:take("submit")) -- its consumer would start at 3
+    assert.equal(3, w.armed["payments/0"])
+  end)
+
+  it("asks for a new proof where a run left its work behind", function()
+    local w = world.new { units = { unit() }, commits = commits(0) }
+    w:start { payments = 1 }
+    w:record("payments", 0, 4)
+    w:settle()
+    local run = w:accept(w:take("submit"))
+    run.status, run.succeeded_indices = "completed", { 0 } -- it found nothing: the record is compacted away
+    w:pass(700)
+    assert.is_nil(w:take("submit"))
+    assert.equal(0, w.armed["payments/0"])
+  end)
+
   it("takes an error ring as the reset policy's case: a commit beyond the end of a recreated topic", function()
     local w = world.new { units = { unit() }, commits = commits(1000), low = 0, ends = 3 }
     w:start { payments = 1 }
@@ -444,6 +480,35 @@ describe("wake", function()
       assert.equal("backoff", w.last_note.code)
       w:pass(10)
       assert.equal(3, naming.decode(w:take("submit").env.ROUSE_WAKE).payments[0].attempt)
+    end)
+
+    it("waits as long when the clock on the wall is fast", function()
+      local env = { ROUSE_WAKE = naming.encode { { topic = "payments", partition = 0, attempt = 5, start = 0 } },
+        CONSUMER_GROUP = "payments-group", KAFKA_TOPIC = "payments", ROUSE_ASSIGN = "index" }
+      local run = { name = naming.prefix("payments-consumer") .. "5", job = "payments-consumer", status = "running",
+        created_at = 900, indices = { 0 }, succeeded_indices = {}, failed_indices = {}, env = env }
+      local w = world.new { units = { unit() }, commits = commits(0), runs = { run } }
+      w:start { payments = 1 }
+      w.now = w.now + 3600
+      run.status, run.failed_indices, run.completed_at = "failed", { 0 }, w.now - 3600
+      w:pass(6)
+      w:record("payments", 0, 0)
+      w:settle()
+      w:pass(30)
+      assert.is_nil(w:take("submit"))
+      w:pass(60)
+      assert.is_not_nil(w:take("submit"))
+    end)
+
+    it("does not count a run that is still there", function()
+      local w = world.new { units = { unit { assign = "group" } }, commits = commits(0, 0) }
+      w:start { payments = 2 }
+      w:record("payments", 1, 0)
+      w:settle()
+      w:accept(w:take("submit"))
+      w:record("payments", 0, 0) -- one instance covers one of two partitions
+      w:settle()
+      assert.equal(1, naming.decode(w:take("submit").env.ROUSE_WAKE).payments[1].attempt)
     end)
 
     it("forgets at once when the group moved", function()

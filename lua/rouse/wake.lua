@@ -55,8 +55,8 @@ function wake.new(options)
   local engine = setmetatable({
     units = {}, by_id = {}, jobs = options.jobs or {}, decide = options.decide, quota = options.quota or {},
     renew = options.renew, random = options.random or math.random, targets = {}, doors = {}, touched = {}, ended = {},
-    windows = {}, retired = {}, removed = {}, created = {}, rested = {}, gather = options.gather or wake.GATHER,
-    effects = {}, now = 0, clock = 0,
+    windows = {}, retired = {}, removed = {}, created = {}, rested = {}, alive = {},
+    gather = options.gather or wake.GATHER, effects = {}, now = 0, clock = 0,
   }, Engine)
   for _, given in ipairs(options.units) do
     engine:add(given)
@@ -245,9 +245,10 @@ function Engine:on_offsets(event)
       failed = failed or read.error
       -- A commit that is gone: the low offset counts, and has to be read.
       unit.dirty = unit.dirty or (part.committed and read.committed == false and not read.low)
-      if facts.take(part, read, unit.topics[read.topic].reset) then
+      if facts.take(part, read, unit.topics[read.topic].reset) and not part.moving then
+        part.moving, part.calm_commit = true, nil
         self:effect { kind = "commit", unit = unit.id, topic = part.topic, partition = part.partition,
-          offset = part.end_offset }
+          offset = part.end_offset, refused = part.refused or nil }
       end
       if not read.error then
         watch.read(unit, part)
@@ -272,6 +273,7 @@ function Engine:on_committed(event)
   if not part then
     return
   end
+  part.moving = nil
   if event.error then
     part.error = event.error -- refused: the start stays unknown
     look_in(self, unit, wake.ACTIVE)
@@ -349,7 +351,8 @@ function Engine:mark(unit)
   local cover = coverage.of(target.runs, unit, self.jobs)
   local spare = unit.mode == "claims" and cover.active or cover.instances
   for _, part in ipairs(unit.parts) do
-    part.covered = (cover.index[part.topic] and cover.index[part.topic][part.partition]) or false
+    part.indexed = (cover.index[part.topic] and cover.index[part.topic][part.partition]) or false
+    part.covered = part.indexed
     if unit.mode == "claims" then
       part.work, part.covered = unit.owing ~= nil and not part.foreign, false
     else
@@ -359,9 +362,23 @@ function Engine:mark(unit)
       spare, part.covered = spare - 1, true -- group instances are counted, not mapped
     end
   end
-  unit.active = cover.active
+  unit.active, unit.shared = cover.active, cover.instances
   unit.running = cover.runs
   return cover
+end
+
+--- Marks; what a run has left behind has to be proven anew: the record may be gone, by compaction say, and the run found nothing.
+function Engine:reprove(unit)
+  local shared = unit.shared or 0
+  for _, part in ipairs(unit.parts) do
+    part.was_served = part.indexed
+  end
+  self:mark(unit)
+  for _, part in ipairs(unit.parts) do
+    if part.work and not part.covered and unit.mode == "lag" and (part.was_served or unit.shared < shared) then
+      part.proof, part.work = nil, false
+    end
+  end
 end
 
 --- The heart: facts are fresh (listed, then read), so decide.
@@ -370,7 +387,7 @@ function Engine:evaluate(unit)
   if unit.mode == "claims" then
     claiming.review(self, unit)
   end
-  self:mark(unit)
+  self:reprove(unit)
   local open = {}
   for _, part in ipairs(unit.parts) do
     part.held = nil

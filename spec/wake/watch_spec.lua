@@ -46,6 +46,23 @@ describe("watch", function()
     assert.is_not_nil(w:take("submit"))
   end)
 
+  it("does not take the work of its own run for somebody else's when a reading fails", function()
+    local w = new()
+    w:record("payments", 0, 0)
+    w:settle()
+    local run = w:accept(assert(w:take("submit")))
+    w.read_error = "_TIMED_OUT"
+    w:pass(11)
+    w.commits.payments[0] = 1
+    run.status, run.succeeded_indices = "completed", { 0 }
+    w:pass(11)
+    w.read_error = nil
+    w:pass(70)
+    w:record("payments", 0, 1)
+    w:settle()
+    assert.is_not_nil(w:take("submit"))
+  end)
+
   it("does not take a commit that was set back or is gone for somebody's work", function()
     for _, commit in ipairs { 2, false } do
       local w = new()

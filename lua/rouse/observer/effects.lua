@@ -59,6 +59,13 @@ function perform.commit(observer, effect)
   if not unit then
     return nil
   end
+  local part = { topic = effect.topic, partition = effect.partition }
+  local there = observer.admin:group_offsets { group = unit.group, partitions = { part }, timeout = 10 }
+  local offset = there and not there[1].error and there[1].offset
+  if offset and effect.refused ~= offset then -- somebody was faster: what has arrived since is owed
+    return { kind = "committed", unit = effect.unit, topic = effect.topic, partition = effect.partition,
+      offset = offset }
+  end
   local list, message, code = observer.admin:alter_group_offsets {
     group = unit.group, timeout = 10,
     partitions = { { topic = effect.topic, partition = effect.partition, offset = effect.offset } },

@@ -19,7 +19,7 @@ function bounds.new(config)
   local latency = config.latency[2]
   return setmetatable({
     -- The timer of an active run, the end shown late, a fetch that waits for its predecessor, and twice list and read.
-    detect = ACTIVE + config.status_delay[2] + 2 * config.fetch_delay + 14 * latency + 0.5,
+    detect = ACTIVE + config.status_delay[2] + 2 * config.fetch_delay + 14 * latency + 0.75,
     all = 0, units = {}, alive = 0, lists = {}, custom = config.decide ~= nil,
   }, Bounds)
 end
@@ -70,6 +70,10 @@ function Bounds:deadline(world, unit, id, need)
   if part and part.at > at then
     at, why = part.at, part.why
   end
+  local last = world.project.vanish and mine.fruitless[id]
+  if last then -- its end is when it was missed
+    at = at + self.detect + fruitless_delay(last.count + 1)
+  end
   return at + self.detect + (mine.served[id] and STILL or 0), why
 end
 
@@ -99,6 +103,7 @@ function Bounds:booted(world, o)
 end
 
 function Bounds:crashed(world)
+  self:everybody(world.clock, "an observer crashed")
   self.alive = self.alive - 1
   for id, o in ipairs(world.observers) do
     for _, mine in pairs(o.alive and {} or self.units) do
@@ -189,6 +194,10 @@ function Bounds:answered(world, o, unit, answer)
   else
     mine.failures[o.id], mine.flying[o.id] = nil, nil
     later(mine, world.clock, "a wake was accepted")
+    local run = world.project.by_name[answer.effect.name]
+    for id, last in pairs((not run or run.live == 0) and mine.fruitless or {}) do
+      self:part(unit, id, world.clock + self.detect + fruitless_delay(last.count), "a run had ended before its answer")
+    end
   end
 end
 
@@ -203,7 +212,12 @@ function Bounds:got(world, o, unit, item)
 end
 
 --- A wake opens the job's dedup window, for every group of the job.
-function Bounds:woken(world, unit)
+function Bounds:woken(world, unit, run)
+  for id, last in pairs(self:of(unit).fruitless) do -- a group run is an attempt on every partition it was told
+    if run.tried[id] and last.start == run.starts[id] then
+      self:part(unit, id, world.clock + fruitless_delay(last.count + 1), "an attempt after one without progress")
+    end
+  end
   local window = unit.spec.dedup_window or 0
   for _, other in ipairs(world.oracle.units) do
     if window > 0 and other.job == unit.job then
@@ -220,13 +234,12 @@ function Bounds:run_ended(world, run)
   end
   local mine = self:of(unit)
   for id, start in pairs(run.starts) do
-    local index = math.tointeger(tonumber(id:match("%d+$")))
-    if not run.by_index or run.instances[index] then
+    if run.tried[id] then
       local last = mine.fruitless[id]
       local count = last and last.start == start and last.count + 1 or 1
       mine.fruitless[id] = { start = start, count = count }
       if not run.moved[id] then
-        self:part(unit, id, world.clock + fruitless_delay(count), "back-off after a run without progress")
+        self:part(unit, id, world.clock + self.detect + fruitless_delay(count), "back-off after a run without progress")
       end
     end
   end

@@ -20,7 +20,10 @@ end
 
 function Ledger:rung(event)
   local id = key(event.topic, event.partition)
-  self.refused[id] = event.error and event.offset or self.refused[id]
+  self.refused[id] = self.refused[id] or {}
+  if event.error then
+    self.refused[id][event.offset] = true
+  end
   for _, proofs in pairs(self.proofs) do
     proofs[id] = not event.error and math.max(proofs[id] or event.offset, event.offset) or nil
   end
@@ -61,7 +64,7 @@ function Ledger:read(item)
     else
       local before = reads[id] or {}
       local low = part.low or before.low or 0
-      reads[id] = { committed = part.committed, low = low, work = part.work }
+      reads[id] = { committed = part.committed, low = low, stop = part.end_offset, work = part.work }
       local proof = proofs[id]
       if proof and (low > proof or (part.end_offset or math.huge) <= proof) then
         proofs[id] = nil
@@ -124,7 +127,8 @@ function Ledger:open(unit, jobs, still)
     local proof = self.proofs[unit.id][id]
     if proof and not read.error and unit.topics[id:match("^(.*)/")] then
       local start = read.committed
-      if not start or self.refused[id] == start then
+      local fits = start and read.stop and read.low <= start and start <= read.stop
+      if not start or (self.refused[id] or {})[start] and not fits then
         start = read.low
       end
       if start <= proof and not covered[id] and (read.work or still(id, start)) then

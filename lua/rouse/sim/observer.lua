@@ -300,7 +300,8 @@ function handlers.read_ends(world, item)
     local state = world.cluster:partition(part.topic, part.partition)
     if state and not part.error then
       part.low, part.end_offset = state.low, world.cluster:stable(state)
-      part.work = world.cluster:consumable(part.topic, part.partition, part.committed or 0) ~= nil -- for the oracle
+      local refused = part.committed and world.cluster:out_of_range(part.topic, part.partition, part.committed)
+      part.work = world.cluster:consumable(part.topic, part.partition, not refused and part.committed or 0) ~= nil
     end
   end
   send(world, o, "read", item)
@@ -418,6 +419,19 @@ function perform.commit(world, o, effect)
 end
 
 function handlers.commit(world, item)
+  local o, effect = alive(world, item), item.effect
+  if not o then
+    return
+  end
+  local there = not world.down and world.cluster:committed(item.group, effect.topic, effect.partition)
+  if there and there ~= effect.refused then -- somebody was faster
+    local found = { unit = effect.unit, topic = effect.topic, partition = effect.partition, offset = there }
+    return send(world, o, "committed", { effect = found })
+  end
+  send(world, o, "alter", item)
+end
+
+function handlers.alter(world, item)
   local o, effect, fault = alive(world, item), item.effect, world:fault("commit")
   if not o then
     return
@@ -429,6 +443,7 @@ function handlers.commit(world, item)
     code = "UNKNOWN_MEMBER_ID"
   else
     world:say("observer %d commits %s %s/%d at %d", o.id, item.group, effect.topic, effect.partition, effect.offset)
+    world.oracle:beginning(world, item.group, effect)
     world.cluster:commit(item.group, effect.topic, effect.partition, effect.offset)
     world.oracle:observer_committed(world, item.group, effect)
   end

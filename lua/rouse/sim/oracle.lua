@@ -21,7 +21,11 @@ function oracle.new(world)
     seen = -1, stats = { submits = 0, wakes = 0, empty = 0, conflicts = 0 } }, Oracle)
   for _, unit in ipairs(world.units) do
     local kept = { id = unit.id or unit.job .. "/" .. (unit.group or "claims"), job = unit.job, group = unit.group,
-      mode = unit.mode, topics = unit.topics, assign = unit.assign, spec = unit.spec, needs = {} }
+      mode = unit.mode, topics = unit.topics, assign = unit.assign, spec = unit.spec, names = {}, needs = {} }
+    for name in pairs(unit.topics) do
+      kept.names[#kept.names + 1] = name
+    end
+    table.sort(kept.names)
     self.units[#self.units + 1] = kept
     self.by_id[kept.id] = kept
   end
@@ -62,7 +66,8 @@ function Oracle:recount(world)
     if unit.mode == "lag" then
       local index, shared, live = truth(world, unit)
       local capped = unit.spec.max_instances and live >= unit.spec.max_instances
-      for name, topic in pairs(unit.topics) do
+      for _, name in ipairs(unit.names) do
+        local topic = unit.topics[name]
         local count = world.cluster.topics[name] and world.cluster.topics[name].count or 0
         for partition = 0, count - 1 do
           local id = key(name, partition)
@@ -197,14 +202,21 @@ function Oracle:created(world, o, item, run, code)
   end
   for _, other in ipairs(world.project.runs) do
     if other ~= run and other.job == run.job and other.created and other.created > item.basis.seen
-      and not item.basis.known[other.name] and (world.project.vanished or 0) <= item.basis.seen then
+      and not item.basis.known[other.name] and not (world.project.vanish and #world.observers > 1)
+      and (world.project.vanished or 0) <= item.basis.seen then
       world:violate("W4", "%s was created beside %s, which came after the list it rests on", run.name, other.name)
     end
   end
   if not item.late and world.clock - item.basis.sent > K then
     world:violate("W4", "%s rests on facts that are %.1f seconds old", run.name, world.clock - item.basis.sent)
   end
-  self.bounds:woken(world, unit)
+  run.tried = {}
+  for topic, partitions in pairs(naming.decode(effect.env.ROUSE_WAKE)) do
+    for partition in pairs(partitions) do
+      run.tried[key(topic, partition)] = true
+    end
+  end
+  self.bounds:woken(world, unit, run)
 end
 
 --- Refused for quota: was there a run that should have gone?
@@ -277,6 +289,18 @@ function Oracle:consumed(world, run, topic, partition)
   local id = key(topic, partition)
   if run.moved and world.cluster:committed(run.group, topic, partition) ~= run.starts[id] then
     run.moved[id] = true
+  end
+end
+
+--- An observer gives a group its start (reset = latest): records behind a start that it has already may not be skipped. Two
+--- observers may both begin, a broker has no compare-and-swap for commits.
+function Oracle:beginning(world, group, effect)
+  local there = world.cluster:committed(group, effect.topic, effect.partition)
+  local record = there and not world.cluster:out_of_range(effect.topic, effect.partition, there)
+    and world.cluster:consumable(effect.topic, effect.partition, there)
+  if record and record < effect.offset and #world.observers == 1 then
+    world:violate("W1", "%s %s/%d: the start was moved from %d to %d, past the record at %d", group, effect.topic,
+      effect.partition, there, effect.offset, record)
   end
 end
 

@@ -47,8 +47,8 @@ function attempts.next(part, index, ended)
     attempt, since = listed.attempt, ended[listed.run.name]
   end
   local tried = part.tried -- memory, for runs that vanish by themselves
-  if tried and tried.mark == mark and tried.attempt > attempt then
-    attempt, since = tried.attempt, ended[tried.name] or tried.at
+  if tried and tried.mark == mark and tried.attempt > attempt and ended[tried.name] then
+    attempt, since = tried.attempt, ended[tried.name] -- a run that is still there has not failed
   end
   return attempt + 1, since
 end

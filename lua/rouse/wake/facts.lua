@@ -35,6 +35,7 @@ function facts.take(part, read, reset)
   end
   part.committed = read.committed
   local out_of_range = read.committed and part.refused == read.committed
+    and not (read.end_offset and part.low and part.low <= read.committed and read.committed <= read.end_offset)
   if not out_of_range then
     part.refused = nil
   end

@@ -75,7 +75,13 @@ function runs.has_room(engine, unit)
   if not quota or #target.runs < quota - HEADROOM then
     return true
   end
-  runs.free(engine, target, unit.target)
+  local left = 0
+  for _, run in ipairs(target.runs) do
+    left = left + (engine.removed[run.name] and 0 or 1)
+  end
+  if left >= quota - HEADROOM then
+    runs.free(engine, target, unit.target)
+  end
   return false
 end
 
@@ -83,7 +89,7 @@ end
 --- come again.
 function runs.date(self, run)
   if not coverage.finished(run) then
-    self.ended[run.name], self.rested[run.name] = nil, nil
+    self.ended[run.name], self.rested[run.name], self.alive[run.name] = nil, nil, self.clock
   end
   if not self.created[run.name] then
     self.created[run.name] = self.clock - (run.created_at and math.max(0, self.now - run.created_at) or 0)
@@ -114,14 +120,15 @@ function runs.take(self, target, event)
       self.rested[run.name] = self.rested[run.name] or self.clock
       if not self.ended[run.name] then
         local age = run.completed_at and math.max(0, self.now - run.completed_at) or 0
-        self.ended[run.name] = self.clock - age
+        -- By a clock on the wall that is fast it ended before it was last seen alive.
+        self.ended[run.name] = math.max(self.clock - age, self.alive[run.name] or -math.huge)
         newly[run.job] = self.clock
       end
     end
   end
   for name in pairs(self.created) do
     if not listed[name] then
-      self.created[name], self.rested[name] = nil, nil
+      self.created[name], self.rested[name], self.alive[name] = nil, nil, nil
     end
   end
   runs.clean(self, target, event.target)

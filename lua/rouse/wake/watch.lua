@@ -17,13 +17,15 @@ function watch.listed(engine, unit, active)
     newly = newly or (ended and ended > (unit.looked or -math.huge)) or false
   end
   unit.calm, unit.looked = not active and not newly, engine.clock
+  for _, part in ipairs(unit.calm and {} or unit.parts) do
+    part.calm_commit = nil -- also when the reading that follows fails
+  end
 end
 
 --- A part was read: a commit that moved forward between two reads, both in calm, means that somebody else serves the partition.
 --- Set back or gone is nobody's work: an operator wants the records again, or the topic is a new one.
 function watch.read(unit, part)
-  if not unit.calm then
-    part.calm_commit = nil
+  if not unit.calm or part.moving then -- or it is we who move it
     return
   end
   if part.calm_commit ~= nil and (part.committed or -1) > (part.calm_commit or -1) then
