@@ -129,6 +129,10 @@ describe("kafka admin", function()
     mock:fail { api = "OffsetFetch", errors = { "GROUP_AUTHORIZATION_FAILED" } }
     assert.equal("GROUP_AUTHORIZATION_FAILED",
       select(3, admin:group_offsets { group = "g", partitions = partitions("t", 1), timeout = 5 }))
+    -- The one that made librdkafka write through a null pointer in a handle without a group.
+    mock:fail { api = "OffsetFetch", errors = { "NOT_COORDINATOR" } }
+    assert.equal("NOT_COORDINATOR",
+      select(3, admin:group_offsets { group = "g", partitions = partitions("t", 1), timeout = 5 }))
     admin:close()
   end))
 

@@ -87,7 +87,13 @@ struct kafka_call *kafka_admin_poll(struct kafka_admin *admin, kafka_done *done,
 
 /* ---- opening and closing ---- */
 
+/*
+ * A group of its own, which it never joins: at an answer like NOT_COORDINATOR to an OffsetFetch
+ * librdkafka writes to the handle's group without a look whether there is one (2.0.2,
+ * rd_kafka_handle_OffsetFetch).
+ */
 static const struct kafka_property defaults[] = {
+    {"group.id", "rouse-admin"},
     {"enable.metrics.push", "false"},
     {"log.connection.close", "false"},
     {"reconnect.backoff.max.ms", "1000"},
