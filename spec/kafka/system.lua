@@ -13,7 +13,7 @@ local system = {}
 
 local KEY, PROJECT = "an-api-key", "4e49b3e0-27a8-48d2-a784-c7ee48bb863b"
 local CONSUMER <const> = 'exec "$0" consumer >>"$1" 2>&1'
-local BELLS = 8
+local BELLS = 16
 
 ---@class spec.Route
 ---@field partitions integer? 1
@@ -83,30 +83,36 @@ function System:produce(route, partitions, count)
   self.scope:produce { topic = route.topic, partitions = partitions or { 0 }, count = count }
 end
 
+--- Asks about one partition until the answer is no error: a coordinator that has just been made is still loading.
+function System:patiently(what, ask)
+  return support.wait(what, 30, function()
+    local list = ask()
+    return list and not list[1].error and list[1]
+  end)
+end
+
 --- Commits for a route's group, or another, as an operator would.
 function System:commit(route, partition, offset, group)
-  -- A coordinator that has just been made is still loading.
-  support.wait("the commit", 30, function()
-    local list = assert(self.admin:alter_group_offsets { group = group or route.group, timeout = 30,
-      partitions = { { topic = route.topic, partition = partition, offset = offset } } })
-    return not list[1].error
+  self:patiently("the commit", function()
+    return self.admin:alter_group_offsets { group = group or route.group, timeout = 30,
+      partitions = { { topic = route.topic, partition = partition, offset = offset } } }
   end)
 end
 
 --- What a route's group, or another, has committed; nil for nothing.
 function System:committed(route, partition, group)
-  local list = assert(self.admin:group_offsets { group = group or route.group, timeout = 30,
-    partitions = { { topic = route.topic, partition = partition } } })
-  assert.is_nil(list[1].error)
-  return list[1].offset
+  return self:patiently("the group's offset", function()
+    return self.admin:group_offsets { group = group or route.group, timeout = 30,
+      partitions = { { topic = route.topic, partition = partition } } }
+  end).offset
 end
 
 --- The low or end offset of a partition.
 function System:offset(route, partition, at)
-  local list = assert(self.admin:offsets { at = at, timeout = 30,
-    partitions = { { topic = route.topic, partition = partition } } })
-  assert.is_nil(list[1].error)
-  return list[1].offset
+  return self:patiently("the topic's offset", function()
+    return self.admin:offsets { at = at, timeout = 30,
+      partitions = { { topic = route.topic, partition = partition } } }
+  end).offset
 end
 
 --- The runs submitted for a route so far, also those that are no longer listed.

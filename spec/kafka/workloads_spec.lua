@@ -233,3 +233,31 @@ describe("a record that comes when its consumer leaves", function()
     end))
   end
 end)
+
+-- Slower than all the others together, so only where KAFKA_SLOW=1 asks for it.
+local slow = os.getenv "KAFKA_SLOW" == "1" and it or function(name) pending(name .. " (KAFKA_SLOW=1)") end
+
+describe("offsets of quiet groups", function()
+  slow("outlive the broker's retention #slow", scoped(function(scope)
+    scope:broker "offsets.retention.minutes=1\noffsets.retention.check.interval.ms=1000"
+    local joined, assigned = { assign = "group" }, { partitions = 2 }
+    local sut = system.new(scope, { routes = { joined = joined, assigned = assigned },
+      script = "return { observe = { renew_offsets = 20 } }" })
+    sut:observe()
+    sut:produce(joined, { 0 }, 3)
+    sut:produce(assigned, { 0, 1 }, 2)
+    sut:settled(joined)
+    sut:settled(assigned)
+    local control, quiet = support.name "control", task.monotonic()
+    sut:commit(joined, 0, 1, control)
+    assert.equal(1, sut:committed(joined, 0, control))
+    support.wait("the commits of a group that nobody renews to go", 100, function()
+      return sut:committed(joined, 0, control) == nil
+    end)
+    support.wait("90 s of quiet", 90, function() return task.monotonic() - quiet > 90 end)
+    assert.equal(3, sut:committed(joined, 0))
+    assert.equal(2, sut:committed(assigned, 0))
+    assert.equal(2, sut:committed(assigned, 1))
+    sut:stop()
+  end, 130))
+end)
