@@ -214,7 +214,12 @@ function reload.watch(observer)
     local asked = observer.reload_asked:wait(observer.reload_every) ~= nil
     observer.reload_asked:clear()
     if asked or changed(observer.tried) then
-      reload.attempt(observer, asked)
+      local ok, failure = pcall(reload.attempt, observer, asked)
+      if not ok and failure == "cancelled" then
+        error(failure, 0)
+      elseif not ok then -- what runs does not depend on it
+        log.error("a bug in Rouse: " .. tostring(failure), { effect = "reload" })
+      end
     end
   end
 end
