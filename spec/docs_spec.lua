@@ -327,7 +327,8 @@ end
 local function sources()
   local texts = {}
   for path in io.popen("find lua src -name '*.lua' -o -name '*.c'"):lines() do
-    if not path:find "/mock/codeengine" and not path:find "/target/" and not path:find "/wake/" then
+    if not path:find "/mock/codeengine" and not path:find "/target/" and not path:find "/wake/"
+      and not path:find "/sim/" then
       texts[#texts + 1] = read(path)
     end
   end
