@@ -427,6 +427,8 @@ end
 local function needs_list(unit)
   if unit.dirty or unit.unlisted or unit.mode == "claims" or (unit.active or 0) > 0 or unit.unread then
     return true
+  elseif unit.calm == false then
+    return true -- a run has just ended: only a list without it makes the unit calm again (rouse.wake.watch)
   end
   for _, part in ipairs(unit.parts) do
     if part.work or facts.has_work(part) then

@@ -121,6 +121,17 @@ describe("watch", function()
     assert.is_nil(w:take("renew"))
   end)
 
+  it("renews the offsets of a group whose run has ended, without another ring", function()
+    local w = new { engine = function(engine) engine.renew = { first = 100, every = 1000 } end }
+    w:record("payments", 0, 0)
+    w:settle()
+    local run = w:accept(w:take("submit"))
+    w.commits.payments[0] = 1
+    run.status, run.succeeded_indices, run.completed_at = "completed", { 0 }, w.now
+    w:pass(300)
+    assert.is_not_nil(w:take("renew"))
+  end)
+
   describe("quota", function()
     local function full(runs)
       return new { runs = runs, engine = function(engine) engine.quota = { codeengine = 8 } end }
