@@ -25,6 +25,7 @@ struct kafka_consumer {
     /* that were ever assigned: librdkafka knows their leaders, or looks for them */
     char **topics;
     size_t topic_count;
+    bool finding, find_again;   /* see find_leaders */
     struct {
         void (*ready)(void *arg);
         void *arg;              /* NULL: nobody polls */
@@ -356,6 +357,29 @@ static void leaders_release(struct kafka_job *job)
     free(job);
 }
 
+static void leaders_settle(struct kafka_client *client, struct kafka_job *job);
+
+static void ask_for_leaders(struct kafka_consumer *consumer)
+{
+    struct kafka_job *job = kafka_job_new(sizeof(*job), 5);
+    job->work = leaders_work;
+    job->settle = leaders_settle;
+    job->release = leaders_release;
+    consumer->find_again = false;
+    consumer->finding = kafka_port_start(consumer->client.port, consumer->client.rk, job) == 0;
+    if (!consumer->finding)
+        leaders_release(job);
+}
+
+static void leaders_settle(struct kafka_client *client, struct kafka_job *job)
+{
+    (void)job;
+    struct kafka_consumer *consumer = (struct kafka_consumer *)client;
+    consumer->finding = false;
+    if (consumer->find_again)
+        ask_for_leaders(consumer);
+}
+
 /* Whether a topic is assigned for the first time; from then on it is not. */
 static bool is_new_topic(struct kafka_consumer *consumer, const char *topic)
 {
@@ -378,7 +402,8 @@ static bool is_new_topic(struct kafka_consumer *consumer, const char *topic)
  * Up to 2.10.0 librdkafka looks for the leaders of a topic it has just heard of once a second (its
  * issue 5032): the first record of a new assignment came after 0.95 s. Asking for the known topics'
  * metadata at once brings it in milliseconds. Nobody waits for the answer, and a failure leaves
- * things as they were.
+ * things as they were. One question at a time: a hundred topics assigned one after the other
+ * would ask a hundred times for ever more topics.
  */
 static void find_leaders(struct kafka_consumer *consumer, const struct kafka_partition *items,
                          size_t count)
@@ -388,13 +413,9 @@ static void find_leaders(struct kafka_consumer *consumer, const struct kafka_par
         if (i == 0 || strcmp(items[i].topic, items[i - 1].topic) != 0)
             any |= is_new_topic(consumer, items[i].topic);
     }
-    if (!any)
-        return;
-    struct kafka_job *job = kafka_job_new(sizeof(*job), 5);
-    job->work = leaders_work;
-    job->release = leaders_release;
-    if (kafka_port_start(consumer->client.port, consumer->client.rk, job) < 0)
-        leaders_release(job);
+    consumer->find_again |= any;
+    if (consumer->find_again && !consumer->finding)
+        ask_for_leaders(consumer);
 }
 
 int kafka_consumer_assign(struct kafka_consumer *consumer, enum kafka_assign how,
