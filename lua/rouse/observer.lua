@@ -66,12 +66,11 @@ function Observer:open_kafka()
     return nil, message
   end
   self.admin = admin
-  local consumer
-  consumer, message = kafka.consumer { properties = properties.resolve("doorbell", layers) }
-  if not consumer then
+  self.doorbell, message = doorbell.open(layers, function(event) self:emit(event) end,
+    function(event) self:fault(event) end)
+  if not self.doorbell then
     return nil, message
   end
-  self.doorbell = doorbell.new(consumer, function(event) self:emit(event) end, function(event) self:fault(event) end)
   return true
 end
 
@@ -223,7 +222,7 @@ function Observer:close()
     group.leave(self.claims)
   end
   if self.doorbell then
-    self.doorbell.consumer:close { timeout = 5 }
+    self.doorbell:close { timeout = 5 }
   end
   if self.admin then
     self.admin:close()

@@ -2,8 +2,8 @@ require "spec.helper"
 local doorbell = require "rouse.observer.doorbell"
 
 -- A consumer that only remembers what it was asked for.
-local function fake()
-  local calls = {}
+local function fake(calls)
+  calls = calls or {}
   local consumer = { calls = calls }
   for _, method in ipairs { "incremental_assign", "incremental_unassign" } do
     consumer[method] = function(_, list)
@@ -58,5 +58,84 @@ describe("doorbell", function()
     bell:take { kind = "error", code = "_ALL_BROKERS_DOWN", message = "down" }
     assert.equal("_ALL_BROKERS_DOWN", faults[1].code)
     assert.same({}, rings)
+  end)
+end)
+
+-- Looks at what may move as the runtime does, but at times of the spec's choosing.
+describe("doorbell of two handles", function()
+  local quick, patient, rings, bell
+  local start = 0
+
+  before_each(function()
+    quick, patient, rings = fake(), fake(), {}
+    bell = doorbell.new(quick, function(event) rings[#rings + 1] = event end, error, patient)
+    bell:set("t", 0, 10)
+    bell:flush()
+    start = bell.armed["t/0"].since
+  end)
+
+  local function record(offset)
+    return { kind = "records", records = { { topic = "t", partition = 0, offset = offset } } }
+  end
+
+  it("moves what was quiet, and takes it off the quick handle once the other's fetch includes it", function()
+    bell:turn(start + doorbell.QUIET - 1)
+    assert.same({}, patient.calls)
+    bell:turn(start + doorbell.QUIET)
+    assert.same({ "incremental_assign t/0@10" }, patient.calls)
+    bell:turn(start + doorbell.QUIET + 2 * doorbell.PATIENCE)
+    assert.same({ "incremental_assign t/0@10" }, quick.calls)
+    bell:turn(start + doorbell.QUIET + 2 * doorbell.PATIENCE + 2)
+    assert.equal("incremental_unassign t/0@nil", quick.calls[2])
+    assert.equal(1, #patient.calls)
+  end)
+
+  it("rings from either handle while a partition is on both, once", function()
+    bell:turn(start + doorbell.QUIET)
+    bell:take(record(10), "patient")
+    bell:take(record(10), "quick")
+    assert.equal(1, #rings)
+    assert.equal("incremental_unassign t/0@nil", quick.calls[2])
+    assert.equal("incremental_unassign t/0@nil", patient.calls[2])
+    bell:turn(start + 100)
+    assert.equal(2, #quick.calls)
+  end)
+
+  it("takes nothing from a handle the partition is not on: it was fetched for an arming that is over", function()
+    bell:take(record(10), "patient")
+    bell:take({ kind = "error", code = "_AUTO_OFFSET_RESET", topic = "t", partition = 0 }, "patient")
+    assert.same({}, rings)
+  end)
+
+  it("rings with the error of either handle", function()
+    bell:turn(start + doorbell.QUIET)
+    bell:turn(start + doorbell.QUIET + 100)
+    bell:take({ kind = "error", code = "_AUTO_OFFSET_RESET", topic = "t", partition = 0 }, "patient")
+    assert.same({ { kind = "rung", topic = "t", partition = 0, offset = 10, error = "_AUTO_OFFSET_RESET" } }, rings)
+    assert.equal(2, #quick.calls) -- assigned and unassigned once: it had left already
+  end)
+
+  it("arms anew on the quick handle whatever the partition was on", function()
+    bell:turn(start + doorbell.QUIET)
+    bell:turn(start + doorbell.QUIET + 100)
+    bell:set("t", 0, 12)
+    bell:flush()
+    assert.equal("incremental_unassign t/0@nil", patient.calls[2])
+    assert.equal("incremental_assign t/0@12", quick.calls[#quick.calls])
+    bell:set("t", 0, nil)
+    bell:flush()
+    assert.equal("incremental_unassign t/0@nil", quick.calls[#quick.calls])
+    assert.equal(2, #patient.calls)
+    assert.equal(0, bell.crowd)
+  end)
+
+  it("moves a crowd at once: the quick handle's fetches list every partition on it", function()
+    for partition = 1, doorbell.CROWD do
+      bell:set("t", partition, 0)
+    end
+    bell:flush()
+    bell:turn(start)
+    bell:turn(start + 1)
+    assert.equal(doorbell.CROWD + 1, #patient.calls)
   end)
 end)

@@ -56,8 +56,8 @@ local COMMON <const> = {
 local DEFAULTS <const> = {
   doorbell = {
     -- A re-armed partition enters the next fetch when the current one returns: the wait bounds that
-    -- delay.
-    ["fetch.wait.max.ms"] = "500",
+    -- delay. Only partitions armed lately are in these fetches (rouse.observer.doorbell).
+    ["fetch.wait.max.ms"] = "250",
     ["fetch.message.max.bytes"] = "4096",
     -- With few queued messages allowed, bells of other partitions wait up to a second behind the
     -- first.

@@ -1,21 +1,60 @@
---- The doorbell: a read_committed consumer that parks a long-poll fetch at an offset of every armed partition. It rings once
+--- The doorbell: read_committed consumers that park a long-poll fetch at an offset of every armed partition. It rings once
 --- per arming, with the first consumable record at or past that offset, or with an error when the broker refuses the position;
 --- the partition is unassigned then (not paused: that flag would survive).
+---
+--- There are two of them, because a fetch lists every partition and one that is under way does not include a partition assigned
+--- since. What was armed lately is on the *quick* one, whose wait bounds how long a new arming is deaf; what has been quiet for
+--- a while moves to the *patient* one, which costs the broker and the network next to nothing however many partitions it
+--- lists. A partition is on both until the patient one's fetch is sure to include it, each at the same offset, so a move
+--- cannot lose a ring; whichever rings first is the ring.
+local kafka = require "rouse.kafka"
 local log = require "rouse.log"
+local properties = require "rouse.config.properties"
+local task = require "rouse.task"
 
 local Doorbell = { __name = "rouse.doorbell" }
 Doorbell.__index = Doorbell
 
 local doorbell = {}
 
+doorbell.PATIENCE = 5 -- seconds a patient fetch waits
+doorbell.QUIET = 10 -- seconds on the quick handle before a partition moves
+doorbell.CROWD = 50 -- with more partitions than that on the quick handle, all of them move at once
+
+local OVERLAP = 2 * doorbell.PATIENCE + 1 -- one fetch that does not know the partition yet, then one that does
+local TURN = 2.5 -- seconds between looks at what may move
+
 --- Codes that say the position itself is refused.
 local REFUSED = { _AUTO_OFFSET_RESET = true, OFFSET_OUT_OF_RANGE = true }
 
----@param consumer table a rouse.kafka consumer, never subscribed
+---@param quick table a rouse.kafka consumer, never subscribed
 ---@param ring fun(event: table) called with { kind = "rung", topic, partition, offset | error }
----@param fault fun(event: table) called with handle-wide errors (all brokers down, authentication)
-function doorbell.new(consumer, ring, fault)
-  return setmetatable({ consumer = consumer, ring = ring, fault = fault, armed = {}, changes = {} }, Doorbell)
+---@param fault fun(event: table) called with other errors, of a partition or of the whole handle
+---@param patient table? the second consumer; without it everything stays on the first
+function doorbell.new(quick, ring, fault, patient)
+  return setmetatable({
+    quick = quick, patient = patient, ring = ring, fault = fault, armed = {}, changes = {}, crowd = 0,
+    busy = task.event(),
+  }, Doorbell)
+end
+
+--- Opens the doorbell's consumers. Who sets fetch.wait.max.ms gets one consumer with that wait.
+---@param layers rouse.KafkaLayers
+---@return table|nil doorbell, string? message
+function doorbell.open(layers, ring, fault)
+  local quick, message = kafka.consumer { properties = properties.resolve("doorbell", layers) }
+  local patient
+  if quick and not properties.told(layers)["fetch.wait.max.ms"] then
+    local wait = { ["fetch.wait.max.ms"] = tostring(doorbell.PATIENCE * 1000) }
+    patient, message = kafka.consumer { properties = properties.resolve("doorbell", layers, wait) }
+    if not patient then
+      quick:close()
+    end
+  end
+  if message then
+    return nil, message
+  end
+  return doorbell.new(quick, ring, fault, patient)
 end
 
 local function key(topic, partition)
@@ -27,56 +66,110 @@ function Doorbell:set(topic, partition, offset)
   self.changes[key(topic, partition)] = { topic = topic, partition = partition, offset = offset }
 end
 
---- Applies what was set since the last flush, in one call each.
-function Doorbell:flush()
-  local off, on = {}, {}
-  for name, change in pairs(self.changes) do
-    if self.armed[name] then
-      off[#off + 1] = { topic = change.topic, partition = change.partition }
-      self.armed[name] = nil
-    end
-    if change.offset then
-      on[#on + 1] = change
-      self.armed[name] = change.offset
-    end
+--- Lists of partitions to take off both handles, filled with drop and applied with take_off.
+local function leaving()
+  return { quick = {}, patient = {} }
+end
+
+--- Notes that an arming is over.
+function Doorbell:drop(off, name)
+  local armed = self.armed[name]
+  local place = { topic = armed.topic, partition = armed.partition }
+  if armed.quick then
+    self.crowd = self.crowd - 1
+    table.insert(off.quick, place)
   end
-  self.changes = {}
-  if #off > 0 then
-    self:call("incremental_unassign", off)
+  if armed.patient then
+    table.insert(off.patient, place)
   end
-  if #on > 0 then
-    self:call("incremental_assign", on)
+  self.armed[name] = nil
+end
+
+function Doorbell:take_off(off)
+  for _, handle in ipairs { "quick", "patient" } do
+    if #off[handle] > 0 then
+      self:call(handle, "incremental_unassign", off[handle])
+    end
   end
 end
 
-function Doorbell:call(method, list)
-  local ok, message, code = self.consumer[method](self.consumer, list)
+--- Applies what was set since the last flush, in one call each.
+function Doorbell:flush()
+  local off, on = leaving(), {}
+  for name, change in pairs(self.changes) do
+    if self.armed[name] then
+      self:drop(off, name)
+    end
+    if change.offset then
+      on[#on + 1] = change
+      change.quick, change.patient, change.since = true, false, task.monotonic()
+      self.armed[name] = change
+    end
+  end
+  self.changes = {}
+  self:take_off(off)
+  if #on > 0 then
+    self.crowd = self.crowd + #on
+    self:call("quick", "incremental_assign", on)
+    self.busy:set()
+  end
+end
+
+function Doorbell:call(handle, method, list)
+  local ok, message, code = self[handle][method](self[handle], list)
   if not ok then
     log.error("doorbell: " .. method .. " failed", { reason = message, code = code })
   end
 end
 
-function Doorbell:rung(name, item, event)
-  self.armed[name] = nil
-  self:call("incremental_unassign", { { topic = item.topic, partition = item.partition } })
+--- Moves what has been quiet to the patient handle, and off the quick one once the other's fetch includes it.
+---@param now number task.monotonic()
+function Doorbell:turn(now)
+  local on, off = {}, {}
+  local quiet = self.crowd > doorbell.CROWD and 0 or doorbell.QUIET
+  for _, armed in pairs(self.armed) do
+    if armed.quick and not armed.patient and now - armed.since >= quiet then
+      armed.patient, armed.since = true, now
+      on[#on + 1] = armed
+    elseif armed.quick and armed.patient and now - armed.since >= OVERLAP then
+      armed.quick = false
+      off[#off + 1] = { topic = armed.topic, partition = armed.partition }
+    end
+  end
+  if #on > 0 then
+    self:call("patient", "incremental_assign", on)
+  end
+  if #off > 0 then
+    self.crowd = self.crowd - #off
+    self:call("quick", "incremental_unassign", off)
+  end
+end
+
+function Doorbell:rung(name, event)
+  local off = leaving()
+  self:drop(off, name)
+  self:take_off(off)
   self.ring(event)
 end
 
-function Doorbell:take(event)
+--- Takes what a handle's poll returned.
+---@param event table
+---@param handle "quick"|"patient"|nil
+function Doorbell:take(event, handle)
+  handle = handle or "quick"
   if event.kind == "records" then
     for _, record in ipairs(event.records) do
       local name = key(record.topic, record.partition)
-      local position = self.armed[name]
-      if position and record.offset >= position then -- else: fetched for an arming that is over
-        self:rung(name, record, { kind = "rung", topic = record.topic, partition = record.partition,
-          offset = record.offset })
+      local armed = self.armed[name]
+      if armed and armed[handle] and record.offset >= armed.offset then -- else: fetched for an arming that is over
+        self:rung(name, { kind = "rung", topic = record.topic, partition = record.partition, offset = record.offset })
       end
     end
   elseif event.kind == "error" and event.topic and event.partition and REFUSED[event.code] then
     local name = key(event.topic, event.partition)
-    local position = self.armed[name]
-    if position then
-      self:rung(name, event, { kind = "rung", topic = event.topic, partition = event.partition, offset = position,
+    local armed = self.armed[name]
+    if armed and armed[handle] then
+      self:rung(name, { kind = "rung", topic = event.topic, partition = event.partition, offset = armed.offset,
         error = event.code })
     end
   elseif event.kind == "error" then
@@ -84,15 +177,44 @@ function Doorbell:take(event)
   end
 end
 
---- Serves the doorbell until its consumer is closed.
-function Doorbell:run()
+--- Serves one handle until it is closed.
+function Doorbell:serve(handle)
   while true do
-    local event, _, code = self.consumer:poll { max = 1000 }
+    local event, _, code = self[handle]:poll { max = 1000 }
     if event then
-      self:take(event)
+      self:take(event, handle)
     elseif code ~= "TIMEDOUT" then
       return
     end
+  end
+end
+
+--- Looks at what may move, while there is something on the quick handle.
+function Doorbell:keep_turning()
+  while true do
+    self.busy:wait()
+    task.sleep(TURN)
+    self:turn(task.monotonic())
+    if self.crowd == 0 then
+      self.busy:clear()
+    end
+  end
+end
+
+--- Serves the doorbell until its consumers are closed or its task is cancelled.
+function Doorbell:run()
+  if self.patient then
+    task.spawn(self.serve, self, "patient")
+    task.spawn(self.keep_turning, self)
+  end
+  self:serve "quick"
+end
+
+---@param options { timeout: number? }? for each consumer
+function Doorbell:close(options)
+  self.quick:close(options)
+  if self.patient then
+    self.patient:close(options)
   end
 end
 
