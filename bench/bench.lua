@@ -2,6 +2,7 @@
 -- librdkafka loop and kcat in the same run. Run by bench/run, beside a real broker.
 local support = require "spec.kafka.support"
 local task = require "rouse.task"
+local traffic = require "bench.traffic"
 
 local bench = {}
 
@@ -34,13 +35,13 @@ local function environment(mock, kafkadata)
   })
 end
 
--- Topics of four partitions and their jobs. The benchmark itself plays their runs: it commits for the group, then finishes
+-- Topics (of four partitions) and their jobs. The benchmark itself plays their runs: it commits for the group, then finishes
 -- the run.
-local function system(scope, count)
+local function system(scope, count, partitions)
   local codeengine = require "rouse.mock.codeengine"
   local jobs, routes, lines = {}, {}, {}
   for i = 1, count do
-    local topic = scope:topic { partitions = 4, prefix = "wake" }
+    local topic = scope:topic { partitions = partitions or 4, prefix = "wake" }
     local route = { topic = topic, group = support.name "wakers", job = "job-" .. i }
     jobs[route.job] = {
       env = {
@@ -163,18 +164,26 @@ function bench.latency(scope)
 end
 
 --- What an observer with nothing to do costs.
-function bench.memory(scope)
-  local seconds = 10
-  for _, topics in ipairs { 1, 25 } do
-    local _, mock, env = system(scope, topics)
+function bench.idle(scope)
+  local settle, seconds = number("BENCH_SETTLE", 45), number("BENCH_IDLE", 60)
+  local port = support.brokers:match(":(%d+)$")
+  for _, size in ipairs { { 1, 4 }, { 100, 12 } } do
+    local _, mock, env = system(scope, size[1], size[2])
     local observer = observe(scope, env)
     listed(mock)
-    local _, before = usage(observer.child:pid())
+    task.sleep(settle)
+    local pid = observer.child:pid()
+    local _, before = usage(pid)
+    local first = traffic.of(scope, pid, port)
     task.sleep(seconds)
-    local resident, after = usage(observer.child:pid())
+    local last = traffic.of(scope, pid, port)
+    local resident, after = usage(pid)
     observer:terminate()
-    say("idle observer, %d partitions: resident %.1f MiB, CPU %.1f %% of a core", topics * 4,
-      resident / 1024, 100 * (after - before) / seconds)
+    say("idle observer, %d topics, %d partitions, %d s: resident %.1f MiB, CPU %.2f %% of a core, "
+      .. "%.1f requests/s, %.1f KB/s sent, %.1f KB/s received",
+      size[1], size[1] * size[2], seconds, resident / 1024, 100 * (after - before) / seconds,
+      (last.requests - first.requests) / seconds, (last.sent - first.sent) / seconds / 1000,
+      (last.received - first.received) / seconds / 1000)
   end
 end
 
@@ -238,7 +247,7 @@ function bench.throughput(scope)
   end
 end
 
-local wanted = #arg > 0 and arg or { "latency", "memory", "throughput" }
+local wanted = #arg > 0 and arg or { "latency", "idle", "throughput" }
 local failed = false
 for _, name in ipairs(wanted) do
   local measure = bench[name] or error("no benchmark '" .. name .. "'", 0)
