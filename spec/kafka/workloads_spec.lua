@@ -261,3 +261,64 @@ describe("offsets of quiet groups", function()
     sut:stop()
   end, 130))
 end)
+
+-- Waits once, so that the commit of whoever serves the group moves before anything is submitted: that is how the observer
+-- learns of them. From then on it waits by itself.
+local PATIENT = [[
+local verdict = require "rouse.verdict"
+local asked = {}
+return {
+  observe = {},
+  decide = function(job)
+    if not asked[job.name] and job.name:find("^orders") then
+      asked[job.name] = true
+      return verdict.wait { seconds = 3, reason = "somebody may be there" }
+    end
+    return verdict.wake {}
+  end,
+}
+]]
+
+describe("a group that somebody else is known to serve", function()
+  it("gets no run while that lives, and one when it has left", scoped(function(scope)
+    local orders = { assign = "group" }
+    local sut = system.new(scope, { routes = { orders = orders }, script = PATIENT })
+    local other = scope:spawn { name = "somebody else", command = { support.rouse, "consumer" },
+      env = support.merge(support.kafka "plaintext", { CONSUMER_GROUP = orders.group, KAFKA_TOPIC = orders.topic,
+        IDLE_TIMEOUT = "600" }) }
+    local function consumed(count)
+      support.wait(("commit %d of somebody else"):format(count), 30, function()
+        return sut:committed(orders, 0) == count
+      end)
+    end
+    local function told(code, count)
+      support.wait(("decision %s, %d times"):format(code, count), 20, function()
+        local _, n = sut.observer:text():gsub(orders.job:gsub("%-", "%%-") .. ": " .. code, "")
+        return n >= count
+      end)
+    end
+    sut:produce(orders)
+    consumed(1)
+    sut.env.ROUSE_LOG_LEVEL = "debug"
+    sut:observe()
+    told("no_work", 1)
+    sut:produce(orders)
+    told("no_work", 2) -- the rule's wait is over, the commit has moved meanwhile
+    for i = 3, 5 do
+      sut:produce(orders)
+      told("served", 1)
+      consumed(i)
+      sut:bell()
+      assert.same({}, sut:submits(orders), "record " .. i)
+    end
+    told("no_work", 3) -- and nor was it woken later for those
+    assert.same({}, sut:submits(orders))
+    assert.is_false(other:ended())
+    other:terminate()
+    sut:produce(orders)
+    sut:woken(orders, 1)
+    sut:settled(orders)
+    assert.equal(1, sut:handled(orders))
+    sut:stop()
+  end))
+end)
