@@ -128,6 +128,29 @@ describe("wake", function()
     assert.is_not_nil(w:take("submit"))
   end)
 
+  it("asks the broker about a commit beyond the end that another group's start would hide", function()
+    local w = world.new { units = { unit(), unit { job = "audit", group = "audit" } }, ends = 1,
+      groups = { audit = commits(0), ["payments-group"] = commits(56) } }
+    w:start { payments = 1 }
+    assert.equal(56, w.armed["payments/0"])
+    w:pass(3) -- no answer: it lies in an open transaction
+    assert.equal(0, w.armed["payments/0"])
+    w:pass(300)
+    assert.equal(0, w.armed["payments/0"])
+    w.ends = 57
+    w:send { kind = "reevaluate" }
+    w:settle()
+    w.ends = 1 -- a new topic
+    w:send { kind = "reevaluate" }
+    w:settle()
+    assert.equal(56, w.armed["payments/0"])
+    w:send { kind = "rung", topic = "payments", partition = 0, offset = 56, error = "_AUTO_OFFSET_RESET" }
+    w.armed["payments/0"] = nil
+    w:settle()
+    assert.equal(0, w.engine.units[1].parts[1].start)
+    assert.equal(0, w.armed["payments/0"])
+  end)
+
   it("gives a group its start once: records that arrive meanwhile are owed", function()
     local w = world.new { units = { unit { topics = { payments = { reset = "latest" } } } }, commits = {}, ends = 55 }
     w:start { payments = 1 }

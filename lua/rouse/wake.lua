@@ -180,7 +180,7 @@ function Engine:on_rung(event)
   for _, unit in ipairs(self.units) do
     local part = unit.mode == "lag" and unit.index[event.topic] and unit.index[event.topic][event.partition]
     if part then
-      part.want = nil
+      part.want, part.probe, part.probe_until = nil, nil, nil
       if not event.error then
         facts.prove(part, event.offset)
       else

@@ -14,7 +14,8 @@ local world = {}
 -- options: units, jobs, decide, and facts: commits[topic][partition], low, ends (one number each for all partitions).
 function world.new(options)
   local self = setmetatable({
-    now = 1000, clock = 0, runs = options.runs or {}, commits = options.commits or {}, low = options.low or 0,
+    now = 1000, clock = 0, runs = options.runs or {}, commits = options.commits or {},
+    groups = options.groups or {}, low = options.low or 0,
     ends = options.ends or 100, effects = {}, armed = {}, log = {}, done = {}, read_error = nil, list_error = nil,
   }, World)
   self.engine = wake.new {
@@ -74,9 +75,10 @@ end
 
 function World:answer_read()
   local effect = assert(self:take("read"), "no reading is wanted")
-  local parts = {}
-  for i, part in ipairs(self.engine.by_id[effect.unit].parts) do
-    local commit = (self.commits[part.topic] or {})[part.partition]
+  local parts, unit = {}, self.engine.by_id[effect.unit]
+  for i, part in ipairs(unit.parts) do
+    local commits = self.groups[unit.group] or self.commits
+    local commit = (commits[part.topic] or {})[part.partition]
     parts[i] = { topic = part.topic, partition = part.partition, committed = commit or false,
       low = not effect.commits and self.low or nil, end_offset = not effect.commits and self.ends or nil,
       error = self.read_error }

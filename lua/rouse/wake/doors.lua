@@ -27,6 +27,11 @@ function doors.adjust(self, door)
       owed = first
     end
   end
+  for _, part in ipairs(door.parts) do
+    if part.probe and want and part.probe > want then
+      want = part.probe
+    end
+  end
   if want ~= door.armed then
     door.armed = want
     self:effect { kind = want and "arm" or "disarm", topic = door.topic, partition = door.partition, offset = want }
@@ -36,6 +41,24 @@ function doors.adjust(self, door)
     door.done = done
     self:effect { kind = "done", topic = door.topic, partition = door.partition, offset = done }
   end
+end
+
+local PROBE = 2 -- seconds within which a broker refuses a position
+
+--- A commit beyond the end is one of a former topic, or lies in an open transaction: only the broker knows. Where another group's
+--- smaller start would keep the doorbell from it, it is asked once.
+local function probe(self, unit, part)
+  local wanted = part.want and part.beyond and part.want == part.start and part.probed ~= part.start
+  if wanted then
+    part.probe_until = part.probe_until or self.clock + PROBE
+    if self.clock >= part.probe_until then
+      part.probed, wanted = part.start, false
+    else
+      unit.due = math.min(unit.due or part.probe_until, part.probe_until)
+    end
+  end
+  part.probe = wanted and part.start or nil
+  part.probe_until = wanted and part.probe_until or nil
 end
 
 --- Where the doorbell should stand for each part of the unit.
@@ -53,6 +76,7 @@ function doors.settle(self, unit)
     else
       part.want = part.start
     end
+    probe(self, unit, part)
     self.touched[doors.of(self, part.topic, part.partition)] = true
   end
 end

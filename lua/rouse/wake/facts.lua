@@ -39,6 +39,10 @@ function facts.take(part, read, reset)
   if not out_of_range then
     part.refused = nil
   end
+  if read.end_offset then
+    part.beyond = read.committed and not out_of_range and read.committed > read.end_offset
+    part.probed = part.beyond and part.probed -- see rouse.wake.doors
+  end
   if read.committed and not out_of_range then
     part.start = read.committed
   elseif reset == "earliest" then
