@@ -1,9 +1,6 @@
 -- make sim: lua5.4 spec/sim/main.lua FIRST COUNT
 -- Plain Lua: the simulation needs nothing of the C library.
 package.path = "./lua/?.lua;" .. package.path
-package.preload["rouse.log"] = function()
-  return setmetatable({}, { __index = function() return function() end end })
-end
 local campaign = require "rouse.sim.campaign"
 
 local first, count, most = tonumber(arg[1]) or 1, tonumber(arg[2]) or 1000, tonumber(arg[3]) or 3

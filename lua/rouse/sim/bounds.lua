@@ -9,6 +9,7 @@ local ACTIVE, IDLE = 5, 60 -- seconds between evaluations while a run is active;
 local PERMANENT = { INVALID = true, NOT_FOUND = true, FORBIDDEN = true, UNAUTHORIZED = true }
 local FIRST, LIMIT, QUARANTINE = 5, 6, 600 -- back-off after runs without progress
 local STILL = 10 -- seconds that a commit moved by somebody else has to stand still
+local TIMEOUT = 30 -- of a request
 local HEADROOM, ROOM = 5, 10 -- runs kept free below the quota; seconds between looks for room
 
 local function key(topic, partition)
@@ -53,8 +54,11 @@ end
 --- When the need of a partition has to have been answered.
 function Bounds:deadline(world, unit, id, need)
   local mine = self:of(unit)
-  if self.alive == 0 or world.down or next(mine.flying) then
+  if self.alive == 0 or world.down then
     return math.huge, "nobody can"
+  end
+  for _, since in pairs(mine.flying) do
+    later(mine, math.min(world.clock, since + 2 * TIMEOUT), "a submit is under way")
   end
   if #world.project.runs >= world.project.quota - HEADROOM then
     self:everybody(world.clock + ROOM, "the quota is full")
@@ -123,6 +127,10 @@ function Bounds:listed(world, o, item)
     self:everybody(world.clock + math.min(60, 2 ^ (self.lists[o.id] - 1)), "a listing failed")
   else
     self.lists[o.id] = 0
+    for _, unit in ipairs(o.skew < 0 and not o.listed and world.oracle.units or {}) do
+      later(self:of(unit), world.clock + (unit.spec.dedup_window or 0), "the dedup window of a clock set back")
+    end
+    o.listed = true
     if world.clock - item.seen > took then
       self:everybody(world.clock + ACTIVE, "a listing was stale")
     end
@@ -173,7 +181,7 @@ end
 
 function Bounds:submitting(world, o, unit)
   local mine = self:of(unit)
-  mine.flying[o.id] = true
+  mine.flying[o.id] = world.clock
   later(mine, world.clock, "a wake was tried")
 end
 
@@ -193,7 +201,8 @@ function Bounds:answered(world, o, unit, answer)
     failed(self, world, o, unit, answer.code, answer.retry_after)
   else
     mine.failures[o.id], mine.flying[o.id] = nil, nil
-    later(mine, world.clock, "a wake was accepted")
+    local window = o.skew < 0 and unit.spec.dedup_window or 0 -- by its clock the run was created just now
+    later(mine, world.clock + window, "a wake was accepted")
     local run = world.project.by_name[answer.effect.name]
     for id, last in pairs((not run or run.live == 0) and mine.fruitless or {}) do
       self:part(unit, id, world.clock + self.detect + fruitless_delay(last.count), "a run had ended before its answer")

@@ -99,7 +99,7 @@ local function describe(config)
   for _, route in ipairs(config.routes) do
     for _, job in ipairs(route.jobs) do
       lines[#lines + 1] = ("  %s (%d partitions, reset %s) -> %s group %s assign %s dedup %g max %s idle %g"):format(
-        route.topic, config.topics[route.topic], route.reset, job.name, job.group, job.assign, job.dedup_window,
+        route.topic, config.topics[route.topic] or 0, route.reset, job.name, job.group, job.assign, job.dedup_window,
         tostring(job.max_instances), job.idle_timeout)
     end
   end

@@ -1,7 +1,6 @@
 --- A simulated observer process: the real wake engine and the real doorbell, with a runtime that performs effects as
 --- rouse.observer does, each request in its own time. A crash forgets everything; answers to a former life are lost.
 local consumers = require "rouse.sim.consumer"
-local doorbell = require "rouse.observer.doorbell"
 local packaged = require "rouse.sim.packaged"
 local verdicts = require "rouse.verdict"
 local wake = require "rouse.wake"
@@ -10,12 +9,15 @@ local observer = { handlers = {} }
 local handlers = observer.handlers
 
 local REFRESH = 60 -- seconds between looks at the topics
+local TURN = 2.5 -- seconds between looks at what the doorbell may move to its patient handle
 local TIMEOUT, READ_TIMEOUT = 30, 10
 
--- ---- the doorbell's consumer ----
+-- ---- the doorbell's consumers ----
 
 local Handle = { __name = "rouse.sim.handle" }
 Handle.__index = Handle
+
+local HANDLES = { "quick", "patient" }
 
 local function key(topic, partition)
   return topic .. "/" .. partition
@@ -27,18 +29,18 @@ function Handle:incremental_assign(list)
     return key(a.topic, a.partition) < key(b.topic, b.partition)
   end)
   for _, item in ipairs(list) do
-    world.seq = world.seq + 1
-    local fetch = { topic = item.topic, partition = item.partition, offset = item.offset, id = world.seq }
-    o.fetches[key(item.topic, item.partition)] = fetch
-    world:say("observer %d arms %s/%d at %d", o.id, item.topic, item.partition, item.offset)
-    world:post(world.noise:between(0, world.config.fetch_delay), "fetch", { id = o.id, life = o.life, fetch = fetch })
+    local fetch = { handle = self.name, topic = item.topic, partition = item.partition, offset = item.offset }
+    o.fetches[self.name][key(item.topic, item.partition)] = fetch
+    world:say("observer %d arms %s/%d at %d%s", o.id, item.topic, item.partition, item.offset,
+      self.name == "patient" and ", patiently" or "")
+    world:post(world.noise:between(0, self.wait), "fetch", { id = o.id, life = o.life, fetch = fetch })
   end
   return true
 end
 
 function Handle:incremental_unassign(list)
   for _, item in ipairs(list) do
-    self.observer.fetches[key(item.topic, item.partition)] = nil
+    self.observer.fetches[self.name][key(item.topic, item.partition)] = nil
   end
   return true
 end
@@ -64,31 +66,54 @@ end
 
 function handlers.fetch(world, item)
   local o = alive(world, item)
-  if o and o.fetches[key(item.fetch.topic, item.fetch.partition)] == item.fetch then
-    item.fetch.parked = true
-    look(world, o, item.fetch)
+  local fetch = item.fetch
+  if o and o.fetches[fetch.handle][key(fetch.topic, fetch.partition)] == fetch then
+    fetch.parked = true
+    look(world, o, fetch)
   end
 end
 
 function observer.kick(world, o, topic, partition)
-  local fetch = o.alive and o.fetches[key(topic, partition)]
-  if fetch and fetch.parked then
-    look(world, o, fetch)
+  for _, handle in ipairs(o.alive and HANDLES or {}) do
+    local fetch = o.fetches[handle][key(topic, partition)]
+    if fetch and fetch.parked then
+      look(world, o, fetch)
+    end
+  end
+end
+
+--- Arms and disarms what was set, and lets the quiet move on to the patient handle.
+local function flush(world, o)
+  packaged.set_clock(world.clock)
+  o.doorbell:flush()
+  if o.doorbell.patient and o.doorbell.crowd > 0 and not o.turning then
+    o.turning = true
+    world:post(TURN, "turn", { id = o.id, life = o.life })
+  end
+end
+
+function handlers.turn(world, item)
+  local o = alive(world, item)
+  if o then
+    o.turning = nil
+    o.doorbell:turn(world.clock)
+    flush(world, o)
   end
 end
 
 function handlers.bell(world, item)
   local o, fetch = alive(world, item), item.fetch
-  if not o or o.fetches[key(fetch.topic, fetch.partition)] ~= fetch then
+  if not o or o.fetches[fetch.handle][key(fetch.topic, fetch.partition)] ~= fetch then
     return
   end
   local rings = {}
   o.doorbell.ring = function(event) rings[#rings + 1] = event end
   if item.offset then
-    o.doorbell:take { kind = "records", records = { { topic = fetch.topic, partition = fetch.partition,
-      offset = item.offset } } }
+    o.doorbell:take({ kind = "records", records = { { topic = fetch.topic, partition = fetch.partition,
+      offset = item.offset } } }, fetch.handle)
   else
-    o.doorbell:take { kind = "error", code = "_AUTO_OFFSET_RESET", topic = fetch.topic, partition = fetch.partition }
+    o.doorbell:take({ kind = "error", code = "_AUTO_OFFSET_RESET", topic = fetch.topic, partition = fetch.partition },
+      fetch.handle)
   end
   o.doorbell.ring = nil
   for _, event in ipairs(rings) do
@@ -102,6 +127,9 @@ end
 
 local function decider(world, rule)
   return function(job, ctx)
+    if world.config.broken[job.name] == "rule" then
+      return nil, "a rule that throws"
+    end
     local ok, verdict = pcall(rule, job, ctx)
     if not ok then
       return nil, verdict
@@ -126,8 +154,12 @@ function observer.boot(world, id)
   local former = world.observers[id]
   local config = world.config
   local o = { id = id, life = former and former.life + 1 or 1, alive = true, skew = former and former.skew or 0,
-    fetches = {}, counts = {}, noise = world.noise }
-  o.doorbell = doorbell.new(setmetatable({ world = world, observer = o }, Handle), nil, nil)
+    fetches = { quick = {}, patient = {} }, counts = {}, noise = world.noise }
+  local function handle(name, wait)
+    return setmetatable({ world = world, observer = o, name = name, wait = wait }, Handle)
+  end
+  o.doorbell = packaged.doorbell().new(handle("quick", config.fetch_delay), nil, nil,
+    config.patience and handle("patient", config.patience) or nil)
   o.engine = wake.new {
     units = world:make_units(), jobs = config.jobs, decide = decider(world, config.decide or packaged.decide()),
     random = config.jitter or function() return world.noise:float() end, quota = { codeengine = world.project.quota },
@@ -179,7 +211,7 @@ function observer.emit(world, o, event)
   for _, effect in ipairs(o.engine:handle(event)) do
     perform[effect.kind](world, o, effect)
   end
-  o.doorbell:flush()
+  flush(world, o)
   world.version = world.version + 1
 end
 
@@ -218,6 +250,9 @@ function handlers.timer(world, item)
 end
 
 function perform.note(world, o, effect)
+  if effect.code == "woken" then
+    world.oracle:confirmed(world, o, effect.fields.name)
+  end
   world:say("observer %d: %s %s %s", o.id, effect.job, effect.code, effect.fields.reason or "")
 end
 

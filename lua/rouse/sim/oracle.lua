@@ -4,6 +4,8 @@
 ---   W1  a record that waits with nobody covering it is followed by a wake attempt within its bound (rouse.sim.bounds)
 ---   W2  no submit without proof; never more instances than partitions with work that nobody covers
 ---   W4  no run created beside another one that came after its list; no facts older than K
+---   W6  a wake counts as one only after an answer says so
+---   W7  what is broken (world.config.broken) is not judged by W1, so that all of it is the others' proof
 ---   W8  no run removed that is not Rouse's, not finished long enough, or the newest; no refusal for quota that could be avoided
 local bounds = require "rouse.sim.bounds"
 local ledger = require "rouse.sim.ledger"
@@ -63,7 +65,7 @@ end
 --- Partitions with a consumable record past the group's start that no live instance covers.
 function Oracle:recount(world)
   for _, unit in ipairs(self.units) do
-    if unit.mode == "lag" then
+    if unit.mode == "lag" and not world.config.broken[unit.job] then
       local index, shared, live = truth(world, unit)
       local capped = unit.spec.max_instances and live >= unit.spec.max_instances
       for _, name in ipairs(unit.names) do
@@ -179,6 +181,13 @@ function Oracle:submitting(world, o, effect)
     if not open[key(next(unit.topics), index)] then
       world:violate("W2", "%s: partition %d has no proven work, or is covered", effect.name, index)
     end
+  end
+end
+
+--- The engine says that a run exists: it has to know from an answer.
+function Oracle:confirmed(world, o, name)
+  if not self.ledgers[o.id].own[name] then
+    world:violate("W6", "%s counts as a wake, but no answer said that it exists", name)
   end
 end
 

@@ -38,25 +38,44 @@ local SHAPES = {
   end,
 }
 
+-- A route that does not work: its topic, its job or its rule is missing or wrong. The others must not notice.
+local BREAKAGES = {
+  function(table_of_routes, r)
+    table_of_routes.ghost = { jobs = { job(r, "spook", "g3") } }
+    return { spook = "topic" }
+  end,
+  function(table_of_routes, r)
+    table_of_routes.orders = { jobs = { job(r, "absent", "g3") } }
+    return { absent = "job" }
+  end,
+  function(table_of_routes, r)
+    table_of_routes.orders = { jobs = { job(r, "thrower", "g3") } }
+    return { thrower = "rule" }
+  end,
+}
+
 local function new_config(r, seed)
   local latency = r:pick { 0.02, 0.1, 0.5 }
   local table_of_routes = SHAPES[r:chance(0.5) and 1 or r:int(1, #SHAPES)](r)
+  local broken = r:chance(0.15) and r:pick(BREAKAGES)(table_of_routes, r) or {}
   local topics, jobs, names = {}, {}, {}
   for topic in pairs(table_of_routes) do
     names[#names + 1] = topic
   end
   table.sort(names)
   for _, topic in ipairs(names) do
-    topics[topic] = r:int(1, 4)
+    topics[topic] = topic ~= "ghost" and r:int(1, 4) or nil
     for _, each in ipairs(table_of_routes[topic].jobs) do
-      jobs[each.name] = {}
+      jobs[each.name] = broken[each.name] ~= "job" and {} or nil
     end
   end
   return {
     seed = seed, routes = routes.from_table(table_of_routes), topics = topics, jobs = jobs,
     observers = r:chance(0.55) and 1 or r:chance(0.8) and 2 or 5, latency = { 0.005, latency },
-    fetch_delay = r:pick { 0.05, 0.5 }, status_delay = { 0, r:pick { 0, 2 } }, start_delay = { 0.2, r:pick { 1, 4 } },
-    commit_every = r:pick { 1, 5, 30 }, vanish = r:chance(0.15), quota = r:chance(0.1) and r:int(14, 20) or nil,
+    fetch_delay = r:pick { 0.05, 0.5 }, patience = r:chance(0.6) and 5,
+    status_delay = { 0, r:pick { 0, 2 } }, start_delay = { 0.2, r:pick { 1, 4 } },
+    commit_every = r:pick { 1, 5, 30 }, vanish = r:chance(0.15), broken = broken,
+    quota = r:chance(0.1) and r:int(14, 20) or nil,
   }, names
 end
 
@@ -65,7 +84,8 @@ local FAULTS = {
   { op = "submit", how = "late" }, { op = "submit", how = "slow" }, { op = "submit", how = "throttled" },
   { op = "submit", how = "unauthorized" }, { op = "submit", how = "invalid" },
   { op = "list", how = "unavailable" }, { op = "list", how = "timeout" }, { op = "list", how = "slow" },
-  { op = "read", how = "timeout" }, { op = "read", how = "partial" }, { op = "read", how = "slow" },
+  { op = "read", how = "timeout" }, { op = "read", how = "slow" },
+  { op = "read", how = "partial" }, { op = "read", how = "partial" }, { op = "read", how = "partial" },
   { op = "get", how = "unavailable" }, { op = "remove", how = "unavailable" }, { op = "commit", how = "unavailable" },
 }
 
@@ -126,7 +146,7 @@ function schedule.new(seed)
   local steps, count = {}, r:int(3, 45)
   for _ = 1, count do
     local topic = r:pick(names)
-    local step = pick_kind(r)(r, { topic = topic, partition = r:int(0, config.topics[topic] - 1) })
+    local step = pick_kind(r)(r, { topic = topic, partition = r:int(0, (config.topics[topic] or 1) - 1) })
     step.at = r:chance(0.4) and #steps > 0 and steps[#steps].at + r:between(0, 3) or r:between(0, length)
     steps[#steps + 1] = step
   end

@@ -53,6 +53,9 @@ function perform.compact(world, step)
 end
 
 function perform.recreate(world, step)
+  if not world.cluster.topics[step.topic] then
+    return
+  end
   world.cluster:recreate(step.topic, step.keep)
   for partition = 0, world.cluster.topics[step.topic].count - 1 do
     world.oracle:moved(world, step.topic, partition)
@@ -61,6 +64,9 @@ function perform.recreate(world, step)
 end
 
 function perform.grow(world, step)
+  if not world.cluster.topics[step.topic] then
+    return
+  end
   local before = world.cluster.topics[step.topic].count
   world.cluster:grow(step.topic, step.partitions)
   for partition = before, step.partitions - 1 do

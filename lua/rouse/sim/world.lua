@@ -26,8 +26,8 @@ for _, part in ipairs { observer, consumer, steps } do
 end
 
 local DEFAULTS = {
-  seed = 1, observers = 1, latency = { 0.01, 0.3 }, fetch_delay = 0.5, status_delay = { 0, 2 },
-  start_delay = { 0.5, 3 }, tick = 1, rate = 50, commit_every = 5, steps = {},
+  seed = 1, observers = 1, latency = { 0.01, 0.3 }, fetch_delay = 0.25, patience = 5, status_delay = { 0, 2 },
+  start_delay = { 0.5, 3 }, tick = 1, rate = 50, commit_every = 5, steps = {}, broken = {},
 }
 
 ---@class rouse.sim.Config
@@ -52,7 +52,7 @@ function world.new(config)
   self.compacted = {} -- topic/partition → true
   self.groups = {} -- group → topic/partition → the instance that owns it
   self.definitions = {}
-  for name, env in pairs(config.jobs) do
+  for name, env in pairs(config.jobs) do -- a job of the routes that is missing here does not exist
     self.definitions[name] = { name = name, env = env }
   end
   self.units = self:make_units()
