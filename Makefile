@@ -87,7 +87,8 @@ $(BUILD)/spec/%: spec/c/%.c $(BUILD)/librouse.a | need-test
 	$(call say,CC $<)
 	$(Q)$(CC) $(REAL_CFLAGS) -Isrc -o $@ $< $(BUILD)/librouse.a $(PKG_LIBS) -lcmocka -lm
 
-lint: need-test
+lint: need-test need-build
+	@if command -v clang >/dev/null; then clang $(REAL_CFLAGS) -Werror -Isrc -fsyntax-only src/*.c spec/c/*.c; fi
 	@luacheck -q lua scripts spec bench resources
 	@shellcheck run.sh resources/*.sh .ci/run spec/kafka/run spec/kafka/with-broker spec/kafka/broker.sh bench/run spec/image/run spec/stub/ibmcloud
 

@@ -67,7 +67,7 @@ static void alarm_drop(struct op *op)
     op->alarm = NULL;
 }
 
-static void op_interrupt(struct op *op, int state)
+static void op_interrupt(struct op *op, enum op_state state)
 {
     alarm_drop(op);
     op->state = state;

@@ -28,7 +28,7 @@ struct op {
     struct task *task;
     struct op *next;                         /* in the ready queue */
     struct alarm *alarm;
-    enum { OP_NEW = 0, OP_PENDING, OP_READY, OP_TIMED_OUT, OP_CANCELLED, OP_ENDED } state;
+    enum op_state { OP_NEW = 0, OP_PENDING, OP_READY, OP_TIMED_OUT, OP_CANCELLED, OP_ENDED } state;
 };
 
 struct rouse;
