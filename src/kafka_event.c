@@ -145,34 +145,6 @@ void kafka_events_purge(struct kafka_events *events, const rd_kafka_topic_partit
         kafka_events_add(events, event);
 }
 
-/*
- * Whether the message certainly has no headers. rd_kafka_message_headers costs as much as all the
- * rest of a small message, even if it finds none (it makes a buffer to parse their number, 0). Key
- * and value lie in the fetched batch, between their lengths and the number of headers:
- *
- *     key length | key | value length | value | number of headers | headers
- *
- * where lengths and numbers are zigzag varints. If that is not what is around them (another format,
- * an empty value, a librdkafka that copies), the answer is false.
- */
-static bool bare(const rd_kafka_message_t *message)
-{
-    const unsigned char *value = message->payload, *key = message->key;
-    unsigned char length[5];
-    size_t used = 0, rest = message->len;
-    if (rest == 0 || rest >= UINT32_C(1) << 27)
-        return false;
-    for (rest <<= 1; rest >= 0x80; rest >>= 7)
-        length[used++] = (unsigned char)(rest | 0x80);
-    length[used++] = (unsigned char)rest;
-    const unsigned char *start = value - used;
-    if (memcmp(start, length, used) != 0)
-        return false;
-    bool beside = key == NULL ? start[-1] == 0x01 /* -1: no key */
-                              : message->key_len > 0 && key + message->key_len == start;
-    return beside && value[message->len] == 0;
-}
-
 void kafka_event_record(const struct kafka_event *event, size_t index, struct kafka_record *record)
 {
     const rd_kafka_message_t *message = event->messages[index];
@@ -189,8 +161,7 @@ void kafka_event_record(const struct kafka_event *event, size_t index, struct ka
     if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
         record->timestamp = -1;
     record->appended = type == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME;
-    if (bare(message) ||
-        rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
         headers = NULL;
     record->headers = headers;
 }
