@@ -213,7 +213,8 @@ function bench.throughput(scope)
           KAFKA_TOPIC = topic, CONSUMER_GROUP = support.name "bench", BENCH_COUNT = count,
           ROUSE_KAFKA = "security.protocol=plaintext;" .. table.concat(fetch, ";"),
         }),
-      }, support.rouse, "run", script), records)
+        -- the lines of the log go where kcat's do
+      }, "/bin/sh", "-c", 'exec "$@" 2>/dev/null', "sh", support.rouse, "run", script), records)
     end
   end
   local contestants = {
@@ -223,6 +224,7 @@ function bench.throughput(scope)
     end },
     { name = 'rouse, handle "done"', run = rouse "bench/handle.lua" },
     { name = "rouse, handle_batch", run = rouse "bench/handle_batch.lua" },
+    { name = "rouse, a log line each", run = rouse "bench/logging.lua" },
     { name = "kcat, printing offsets", run = function()
       local start = task.monotonic()
       scope:run("/bin/sh", "-c", 'exec kcat "$@" >/dev/null', "sh", "-C", "-q",

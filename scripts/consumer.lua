@@ -15,9 +15,7 @@ return {
   --   return "retry", "why"      call me again with it, later each time; an error means the same
   --   return "dead", "why"       give it up: to the topic named by dead=, or park the partition
   handle = function(record)
-    log.info("record", {
-      topic = record.topic, partition = record.partition, offset = record.offset,
-    })
+    log.info("record", log.place(record))
     return "done"
   end,
 }

@@ -1,6 +1,7 @@
 require "spec.helper"
 local json = require "rouse.json"
 local kafka = require "rouse.kafka"
+local log = require "rouse.log"
 local mocked = require "spec.mocked"
 local task = require "rouse.task"
 
@@ -156,6 +157,7 @@ describe("kafka consumer", function()
       .. [["value":"\"small\""}]], json.encode(second, { sorted = true }))
     assert.error_matches(function() second.value = "other" end, "a record cannot be changed: 'value' is set", 1, true)
     assert.is_false(getmetatable(second))
+    assert.equal(second, log.place(second))
     assert.is_nil(copy(second).key)
   end))
 

@@ -41,6 +41,48 @@ describe("log", function()
     }, lines)
   end)
 
+  it("knows where a record is", function()
+    assert.same({ topic = "t", partition = 2, offset = 3 },
+      log.place { topic = "t", partition = 2, offset = 3, value = "v", headers = {} })
+    assert.error_matches(function() log.place("t/2") end, "table expected", 1, true)
+  end)
+
+  it("takes many fields", function()
+    assert.same({ '{"level":"info","message":"m","f01":1,"f02":2,"f03":3,"f04":4,"f05":5,"f06":6,"f07":7,"f08":8,"f09":9,'
+      .. '"f10":10,"f11":11,"f12":12,"f13":13,"f14":14,"f15":"x"}' }, lines_of [[
+      local fields = { f15 = "x" }
+      for i = 1, 14 do fields[("f%02d"):format(i)] = i end
+      log.info("m", fields)
+    ]])
+  end)
+
+  it("holds the lines of a stretch together, and nothing that matters back", function()
+    assert.same({
+      "early", '{"level":"info","message":"a"}', '{"level":"info","message":"b"}', '{"level":"warn","message":"c"}', "said",
+      '{"level":"info","message":"d"}', "waited", '{"level":"info","message":"e"}', "ended",
+    }, lines_of [[
+      local task = require "rouse.task"
+      local function raw(text) io.stderr:write(text, "\n") end
+      local cursor = task.cursor(function(item)
+        log[item == "c" and "warn" or "info"](item)
+        if item == "b" then raw "early" end
+        if item == "c" then raw "said" end
+        if item == "d" then task.sleep(0) end
+        return "done"
+      end, {})
+      task.run(function()
+        local child = task.spawn(function()
+          cursor:run({ "a", "b", "c", "d", "e" }, 1, 5, 10)
+          cursor:run({ "e" }, 1, 1, 10)
+          raw "ended"
+        end)
+        task.sleep(0)
+        raw "waited"
+        child:join()
+      end)
+    ]])
+  end)
+
   it("writes text on request, and only the levels asked for", function()
     assert.same({
       "DEBUG route ready topic=payments n=3 reason=\"no group\"",

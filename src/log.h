@@ -54,6 +54,15 @@ bool log_secret(struct log *log, const char *value, size_t length);
  */
 size_t log_redact(struct log *log, const char *text, size_t length, char *to);
 
+/*
+ * From now on lines below LOG_LEVEL_WARN from this thread may wait for the next ones, to be written
+ * together: until log_release, a line that does not wait, or 32 KiB. Not on a terminal. Whoever
+ * holds releases before anything else of the program happens, so that what a line reports cannot
+ * have had effects while it is not out. Releasing without holding is allowed.
+ */
+void log_hold(struct log *log);
+void log_release(struct log *log);
+
 /* Writes one line; `component` may be NULL. Thread-safe. */
 void log_write(struct log *log, enum log_level level, const char *component, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

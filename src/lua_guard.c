@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "budget.h"
+#include "log.h"
 #include "lua_util.h"
 #include "rouse_internal.h"
 #include "task_internal.h"
@@ -161,12 +162,14 @@ static int body(lua_State *L)
     lua_getiuservalue(L, CURSOR_AT, 2);
     lua_pushliteral(L, "now");
     lua_pushliteral(L, "done");
+    log_hold(rouse_log(cursor->task->tasks->rouse)); /* the lines of a stretch go out together */
     return body_loop(L, cursor);
 }
 
 static int run_continue(lua_State *L, int status, lua_KContext context)
 {
     struct cursor *cursor = lua_touserdata(L, 1);
+    log_release(rouse_log(cursor->task->tasks->rouse));
     cursor->task = NULL;
     int count = guard_continue(L, status, context); /* L: ... ok results */
     if (count == 1) {

@@ -79,6 +79,16 @@ void lua_kafka_init_records(lua_State *L);
  */
 void lua_kafka_push_records(lua_State *L, const struct kafka_event *event);
 
+/* Where a record is. */
+struct kafka_place {
+    const char *topic;          /* the state's, for as long as it lives */
+    int32_t partition;
+    int64_t offset;
+};
+
+/* Whether there is a record at `index` (which may be beyond the top), and if so its place. */
+bool lua_kafka_record_place(lua_State *L, int index, struct kafka_place *place);
+
 /* Pushes seconds for a timestamp in milliseconds. */
 #define KAFKA_SECONDS(ms) ((lua_Number)(ms) / 1000.0)
 

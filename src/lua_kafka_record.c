@@ -318,6 +318,23 @@ static int l_tostring(lua_State *L)
     return 1;
 }
 
+bool lua_kafka_record_place(lua_State *L, int index, struct kafka_place *place)
+{
+    const struct record *record = lua_touserdata(L, index);
+    if (record == NULL || !lua_getmetatable(L, index)) /* L: ... meta */
+        return false;
+    int top = lua_gettop(L);
+    bool same = lua_rawgetp(L, LUA_REGISTRYINDEX, &key) == LUA_TTABLE &&
+                lua_rawgeti(L, -1, SHARED_META) == LUA_TTABLE && lua_rawequal(L, -1, top);
+    if (same) {
+        lua_rawgeti(L, top + 1, SHARED_TOPICS);
+        lua_rawgeti(L, -1, record->topic);
+        *place = (struct kafka_place){lua_tostring(L, -1), record->partition, record->offset};
+    }
+    lua_settop(L, top - 1);
+    return same;
+}
+
 static int l_newindex(lua_State *L)
 {
     return luaL_error(L, "a record cannot be changed: '%s' is set in it", luaL_tolstring(L, 2, NULL));

@@ -6,9 +6,13 @@
 
 #include "log.h"
 #include "lua_json.h"
+#include "lua_kafka.h"
 #include "lua_modules.h"
 #include "lua_util.h"
 #include "rouse_internal.h"
+
+#define ROOM 12         /* fields of an ordinary line */
+#define FIELDS_MAX 10000
 
 /* A value of a table as JSON, under pcall: a log line must not fail for what is in it. */
 static int l_encode(lua_State *L)
@@ -62,7 +66,7 @@ static int rank(const char *name)
     static const char *const first[] = {"job", "topic", "partition", "offset"};
     int count = (int)(sizeof(first) / sizeof(first[0]));
     for (int i = 0; i < count; i++) {
-        if (strcmp(name, first[i]) == 0)
+        if (first[i][0] == name[0] && strcmp(name, first[i]) == 0)
             return i;
     }
     return count;
@@ -75,30 +79,67 @@ static int compare_fields(const void *a, const void *b)
     return order != 0 ? order : strcmp(x->name, y->name);
 }
 
-/* The fields of the table at 2 in a userdata, left on the stack with what keeps their strings. */
-static struct log_field *collect(lua_State *L, size_t *count)
+/* A few fields come in nearly the right order: this beats qsort. */
+static void sort(struct log_field *fields, size_t count)
 {
-    size_t n = 0;
+    if (count > ROOM) {
+        qsort(fields, count, sizeof(*fields), compare_fields);
+        return;
+    }
+    for (size_t i = 1; i < count; i++) {
+        struct log_field field = fields[i];
+        size_t at = i;
+        for (; at > 0 && compare_fields(&field, &fields[at - 1]) < 0; at--)
+            fields[at] = fields[at - 1];
+        fields[at] = field;
+    }
+}
+
+/* Room for all fields of the table at 2, at 3 where the caller's is too small. */
+static struct log_field *make_room(lua_State *L, struct log_field *room)
+{
+    size_t count = 0;
+    for (lua_pushnil(L); lua_next(L, 2) != 0; lua_pop(L, 1))
+        count++;
+    if (count <= ROOM)
+        return room;
+    luaL_argcheck(L, count <= FIELDS_MAX, 2, "too many fields");
+    luaL_checkstack(L, (int)count, "log");
+    room = lua_newuserdatauv(L, count * sizeof(*room), 0);
+    lua_replace(L, 3);
+    return room;
+}
+
+/* The fields of the table at 2, in `room` or on the stack, which keeps their strings. */
+static struct log_field *collect(lua_State *L, struct log_field *room, size_t *count)
+{
     luaL_checktype(L, 2, LUA_TTABLE);
-    for (lua_pushnil(L); lua_next(L, 2) != 0; lua_pop(L, 1)) {
-        luaL_argcheck(L, lua_type(L, -2) == LUA_TSTRING, 2, "fields are named by strings");
-        n++;
-    }
-    struct log_field *fields = lua_newuserdatauv(L, n * sizeof(*fields) + 1, 0);
-    memset(fields, 0, n * sizeof(*fields));
-    lua_createtable(L, (int)n, 0); /* L: ... fields anchors */
-    int anchors = lua_gettop(L);
-    size_t i = 0;
+    lua_settop(L, 3);
+    luaL_checkstack(L, ROOM + 8, "log");
+    struct log_field *fields = make_room(L, room);
+    size_t n = 0;
     lua_pushnil(L);
-    while (lua_next(L, 2) != 0 && i < n) { /* L: ... fields anchors name value */
-        fields[i].name = lua_tostring(L, -2);
-        set_value(L, &fields[i]);
-        lua_rawseti(L, anchors, (lua_Integer)++i);
+    while (lua_next(L, 2) != 0) { /* L: message table room values... name value */
+        luaL_argcheck(L, lua_type(L, -2) == LUA_TSTRING, 2, "fields are named by strings");
+        fields[n].name = lua_tostring(L, -2);
+        set_value(L, &fields[n++]);
+        lua_insert(L, -2);
     }
-    lua_settop(L, anchors);
-    qsort(fields, i, sizeof(*fields), compare_fields);
-    *count = i;
+    sort(fields, n);
+    *count = n;
     return fields;
+}
+
+/* Of a record, only where it is. */
+static size_t place_fields(const struct kafka_place *place, struct log_field *fields)
+{
+    fields[0] = (struct log_field){.name = "topic", .type = LOG_STRING, .string = place->topic,
+                                   .length = strlen(place->topic)};
+    fields[1] = (struct log_field){.name = "partition", .type = LOG_INTEGER,
+                                   .integer = place->partition};
+    fields[2] = (struct log_field){.name = "offset", .type = LOG_INTEGER,
+                                   .integer = place->offset};
+    return 3;
 }
 
 static int write_line(lua_State *L, enum log_level level)
@@ -106,11 +147,14 @@ static int write_line(lua_State *L, enum log_level level)
     size_t length, count = 0;
     const char *message = luaL_checklstring(L, 1, &length);
     struct log *log = rouse_log(util_rouse(L));
-    struct log_field *fields = NULL;
+    struct log_field room[ROOM], *fields = room;
+    struct kafka_place place;
     if (!log_enabled(log, level))
         return 0;
-    if (!lua_isnoneornil(L, 2))
-        fields = collect(L, &count);
+    if (lua_kafka_record_place(L, 2, &place))
+        count = place_fields(&place, room);
+    else if (!lua_isnoneornil(L, 2))
+        fields = collect(L, room, &count);
     log_write_fields(log, level, NULL, message, length, fields, count);
     return 0;
 }
@@ -184,6 +228,26 @@ static int l_secret(lua_State *L)
     return 1;
 }
 
+/*
+ * place(record) -> fields of a line that say where the record is and nothing of what is in it: the
+ * record itself, which write_line knows, or of a plain table in its place a table.
+ */
+static int l_place(lua_State *L)
+{
+    static const char *const names[] = {"topic", "partition", "offset"};
+    struct kafka_place place;
+    lua_settop(L, 1);
+    if (lua_kafka_record_place(L, 1, &place))
+        return 1;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_createtable(L, 0, 3);
+    for (int i = 0; i < 3; i++) {
+        lua_getfield(L, 1, names[i]);
+        lua_setfield(L, -2, names[i]);
+    }
+    return 1;
+}
+
 /* redact(text) -> the text with *** for every secret: what leaves the program otherwise than by the log */
 static int l_redact(lua_State *L)
 {
@@ -200,7 +264,7 @@ int log_open(lua_State *L)
     static const luaL_Reg functions[] = {
         {"debug", l_debug}, {"info", l_info},           {"warn", l_warn},
         {"error", l_error}, {"configure", l_configure}, {"secret", l_secret},
-        {"redact", l_redact},   {NULL, NULL},
+        {"redact", l_redact},   {"place", l_place},         {NULL, NULL},
     };
     util_functions(L, functions);
     return 1;

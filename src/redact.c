@@ -122,6 +122,11 @@ bool redact_add(struct redact *redact, const char *value, size_t length)
     return ok;
 }
 
+const bool *redact_first(const struct redact *redact)
+{
+    return redact->first;
+}
+
 size_t redact_match(const struct redact *redact, const char *s, const char *end)
 {
     if (!redact->first[(unsigned char)*s])

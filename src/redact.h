@@ -20,6 +20,9 @@ void redact_free(struct redact *redact);
 /* False when out of memory (some forms may be missing). The value is copied. */
 bool redact_add(struct redact *redact, const char *value, size_t length);
 
+/* For each byte, whether some form of a secret begins with it: where redact_match may find one. */
+const bool *redact_first(const struct redact *redact);
+
 /* The length of the longest form of a secret that begins at s (s < end), 0 if none does. */
 size_t redact_match(const struct redact *redact, const char *s, const char *end);
 

@@ -313,6 +313,7 @@ static void task_resume(struct task *task)
     if (task->guards > 0)
         budget_enter(budget, task->L);
     int status = lua_resume(task->L, tasks->base, nargs, &nresults);
+    log_release(rouse_log(tasks->rouse)); /* before anybody else runs, and what was started takes effect */
     budget_leave(budget, task->L);
     tasks->current = NULL;
     if (status == LUA_YIELD && task->wait != NULL)

@@ -534,19 +534,19 @@ function yaml.parse(text) end
 local log = {}
 
 ---@param message string
----@param fields? table<string, any>
+---@param fields? table<string, any>|rouse.record
 function log.debug(message, fields) end
 
 ---@param message string
----@param fields? table<string, any>
+---@param fields? table<string, any>|rouse.record
 function log.info(message, fields) end
 
 ---@param message string
----@param fields? table<string, any>
+---@param fields? table<string, any>|rouse.record
 function log.warn(message, fields) end
 
 ---@param message string
----@param fields? table<string, any>
+---@param fields? table<string, any>|rouse.record
 function log.error(message, fields) end
 
 ---Sets what is given, the rest stays.
@@ -557,6 +557,11 @@ function log.configure(options) end
 ---@param value string
 ---@return boolean hidden false when it is shorter than 4 bytes
 function log.secret(value) end
+
+---Returns the fields of a line that say where a record is, and nothing of what is in it.
+---@param record rouse.record
+---@return table fields
+function log.place(record) end
 
 ---Returns the text with *** for every secret.
 ---@param text string

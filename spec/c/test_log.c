@@ -150,6 +150,40 @@ static void *write_many(void *arg)
     return NULL;
 }
 
+static size_t waiting(struct fixture *f)
+{
+    fcntl(f->read_fd, F_SETFL, O_NONBLOCK);
+    ssize_t n = read(f->read_fd, f->text, sizeof(f->text));
+    return n > 0 ? (size_t)n : 0;
+}
+
+static void test_hold(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    log_hold(f.log);
+    log_write(f.log, LOG_LEVEL_INFO, NULL, "first");
+    assert_int_equal(waiting(&f), 0);
+    log_write(f.log, LOG_LEVEL_WARN, NULL, "does not wait");
+    assert_int_equal(waiting(&f), strlen("{'level':'info','message':'first'}\n"
+                                         "{'level':'warn','message':'does not wait'}\n"));
+    log_write(f.log, LOG_LEVEL_INFO, NULL, "last");
+    assert_int_equal(waiting(&f), 0);
+    log_release(f.log);
+    assert_int_equal(waiting(&f), strlen("{'level':'info','message':'last'}\n"));
+    log_release(f.log);
+    log_hold(f.log);
+    size_t written = 0, lines = 0;
+    for (; written == 0; lines++) {
+        log_write(f.log, LOG_LEVEL_INFO, NULL, "a line of some length, until enough of them wait");
+        written = waiting(&f);
+    }
+    assert_true(written >= 32768 && written < 40000 && lines > 100);
+    log_write(f.log, LOG_LEVEL_INFO, NULL, "the end");
+    assert_string_equal(finish(&f), "{\"level\":\"info\",\"message\":\"the end\"}\n");
+}
+
 static void test_threads(void **state)
 {
     (void)state;
@@ -178,7 +212,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines),     cmocka_unit_test(test_auto_format),
         cmocka_unit_test(test_redaction), cmocka_unit_test(test_base64_alignments),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_threads),   cmocka_unit_test(test_hold),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }
