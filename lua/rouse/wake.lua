@@ -68,7 +68,7 @@ end
 function Engine:target_of(name)
   local target = self.targets[name]
   if not target then
-    target = { failures = 0, runs = {}, newly = {} }
+    target = { failures = 0, runs = {} }
     self.targets[name] = target
   end
   return target
@@ -212,7 +212,7 @@ function Engine:on_runs(event)
     if unit.target == event.target and unit.phase == "listing" then
       unit.unlisted = nil
       if unit.mode == "lag" then
-        watch.listed(self, unit, #coverage.of(target.runs, unit, self.jobs).runs > 0)
+        watch.listed(unit, #coverage.of(target.runs, unit, self.jobs).runs > 0)
         unit.phase = "reading"
         self:effect { kind = "read", unit = unit.id }
       else

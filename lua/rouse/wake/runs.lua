@@ -1,6 +1,7 @@
 --- The run list of a target (pure): taking it in, and keeping it below the target's quota.
 local coverage = require "rouse.wake.coverage"
 local naming = require "rouse.wake.naming"
+local watch = require "rouse.wake.watch"
 
 local runs = {}
 
@@ -98,7 +99,7 @@ end
 
 --- The list as read, and the runs accepted since it was sent, which it may not show yet.
 function runs.take(self, target, event)
-  local listed, newly = {}, target.newly -- job → clock when a run of it was last seen to have ended
+  local listed = {}
   for _, run in ipairs(event.runs) do
     listed[run.name] = run
   end
@@ -108,7 +109,8 @@ function runs.take(self, target, event)
       listed[run.name] = run
     elseif not listed[run.name] then
       if not self.ended[run.name] then -- vanished: ended as far as anybody can tell
-        self.ended[run.name], newly[run.job] = self.clock, self.clock
+        self.ended[run.name] = self.clock
+        watch.ended(self, run.job)
       end
     end
   end
@@ -122,7 +124,7 @@ function runs.take(self, target, event)
         local age = run.completed_at and math.max(0, self.now - run.completed_at) or 0
         -- By a clock on the wall that is fast it ended before it was last seen alive.
         self.ended[run.name] = math.max(self.clock - age, self.alive[run.name] or -math.huge)
-        newly[run.job] = self.clock
+        watch.ended(self, run.job)
       end
     end
   end

@@ -8,15 +8,19 @@ watch.COMMIT_INTERVAL = 10 -- seconds within which a consumer that lives has com
 watch.STUCK = 900 -- seconds without a commit, while a run is active and there is work
 watch.RENEW = { first = 300, every = 86400 } -- Event Streams keeps offsets of quiet groups for 7 days
 
+--- A run of a job was seen to have ended: every unit that shares a group with it has to know when it looks.
+function watch.ended(engine, job)
+  for _, unit in ipairs(engine.units) do
+    for _, other in ipairs(unit.job == job and engine.units or {}) do
+      other.newly = other.newly or other.group == unit.group
+    end
+  end
+end
+
 --- A listing was taken in: may a commit that moves from here on be somebody else's work? Not while a run of ours is active
 --- or has ended since this unit looked the last time.
-function watch.listed(engine, unit, active)
-  local target, newly = engine.targets[unit.target], false
-  for _, other in ipairs(engine.units) do
-    local ended = other.group == unit.group and target.newly[other.job]
-    newly = newly or (ended and ended > (unit.looked or -math.huge)) or false
-  end
-  unit.calm, unit.looked = not active and not newly, engine.clock
+function watch.listed(unit, active)
+  unit.calm, unit.newly = not active and not unit.newly, nil
   for _, part in ipairs(unit.calm and {} or unit.parts) do
     part.calm_commit = nil -- also when the reading that follows fails
   end
