@@ -3,7 +3,7 @@
 # make test         lint, C units, specs            make SAN=address,undefined test   the same under sanitizers
 # make test-kafka   specs on a real Apache Kafka    make test-image   the container image, built and run
 # make install      PREFIX=/usr/local DESTDIR=      make bench        figures, side by side with what they compare to
-# make sim SEEDS=10000   schedules of the wake engine in virtual time
+# make sim SEEDS=10000   schedules of the wake engine in virtual time      make sim-exhaustive   every interleaving of small worlds
 # make deps GROUPS="build test kafka image"         installs the Debian packages that are missing
 
 SAN ?=
@@ -103,6 +103,9 @@ test-kafka: need-test need-kafka all
 sim:
 	@$(LUA) spec/sim/main.lua $(or $(SEED),1) $(or $(SEEDS),1000)
 
+sim-exhaustive:
+	@$(LUA) spec/sim/exhaustive.lua $(SECONDS)
+
 test-image: need-image need-test all
 	ROUSE_BUILD=$(BUILD) spec/image/run
 
@@ -136,4 +139,4 @@ clean:
 
 -include $(wildcard $(BUILD)/*.d)
 .DELETE_ON_ERROR:
-.PHONY: all deps lint test sim test-kafka test-image demo bench install uninstall clean
+.PHONY: all deps lint test sim sim-exhaustive test-kafka test-image demo bench install uninstall clean

@@ -81,6 +81,24 @@ function Bounds:deadline(world, unit, id, need)
   return at + self.detect + (mine.served[id] and STILL or 0), why
 end
 
+--- Forgets what cannot matter any more: an excuse that is over, where nothing waits.
+function Bounds:forget(world)
+  local idle = true
+  for _, unit in ipairs(world.oracle.units) do
+    local mine = self:of(unit)
+    for id, part in pairs(mine.parts) do
+      mine.parts[id] = (part.at > world.clock or unit.needs[id]) and part or nil
+    end
+    if not next(unit.needs) and mine.excuse <= world.clock then
+      mine.excuse, mine.why = 0, nil
+    end
+    idle = idle and not next(unit.needs)
+  end
+  if idle and self.all <= world.clock then
+    self.all, self.all_why = 0, nil
+  end
+end
+
 function Bounds:everybody(at, why)
   if at > self.all then
     self.all, self.all_why = at, why

@@ -83,31 +83,6 @@ function handlers.shown(world, item)
   end
 end
 
-function handlers.begin(world, item)
-  local run, inst = item.run, item.inst
-  if inst.state ~= "pending" then
-    return
-  end
-  inst.state, inst.idle_since, inst.committed_at = "running", world.clock, world.clock
-  world.project:show_running(run)
-  if run.group and not run.by_index then
-    table.insert(group_of(world, run.group).members, inst)
-  end
-  world.version = world.version + 1
-  local fate = run.nature.fate
-  if fate == "noop" or fate == "stall" then
-    world:post(run.nature.delay or 1, "quit", { run = run, inst = inst, ok = fate == "noop" })
-  else
-    world:post(0, "tick", item)
-  end
-end
-
-function handlers.quit(world, item)
-  if item.inst.state == "running" then
-    consumer.finish(world, item.run, item.inst, item.ok)
-  end
-end
-
 --- The partitions an instance has now: its index, or its share of the group's.
 local function share(world, run, inst)
   local parts = {}
@@ -167,6 +142,60 @@ local function position(world, run, inst, part)
     inst.pos[name] = at
   end
   return at
+end
+
+function handlers.begin(world, item)
+  local run, inst = item.run, item.inst
+  if inst.state ~= "pending" then
+    return
+  end
+  inst.state, inst.idle_since, inst.committed_at = "running", world.clock, world.clock
+  world.project:show_running(run)
+  if run.group and not run.by_index then
+    table.insert(group_of(world, run.group).members, inst)
+  end
+  world.version = world.version + 1
+  local fate = run.nature.fate
+  if fate == "noop" or fate == "stall" then
+    world:post(run.nature.delay or 1, "quit", { run = run, inst = inst, ok = fate == "noop" })
+  elseif not world.config.by_hand then
+    world:post(0, "tick", item)
+  end
+end
+
+--- Takes and commits everything there is, when the world's consumers are moved by hand. False when there is nothing.
+function consumer.work(world, run, inst)
+  local took = false
+  inst.unsaved = inst.unsaved or {}
+  for _, part in ipairs(share(world, run, inst)) do
+    local at, name = position(world, run, inst, part), key(part.topic, part.partition)
+    local offset = world.cluster:consumable(part.topic, part.partition, at)
+    while offset do
+      at, took, inst.took = offset + 1, true, inst.took + 1
+      inst.pos[name], inst.unsaved[name] = at, true
+      offset = world.cluster:consumable(part.topic, part.partition, at)
+    end
+    commit(world, run, inst, part.topic, part.partition)
+  end
+  return took
+end
+
+--- Whether an instance has something to take.
+function consumer.has_work(world, run, inst)
+  for _, part in ipairs(share(world, run, inst)) do
+    local start = inst.pos[key(part.topic, part.partition)]
+      or world.cluster:start(run.group, part.topic, part.partition, run.reset) or math.huge
+    if world.cluster:consumable(part.topic, part.partition, start) then
+      return true
+    end
+  end
+  return false
+end
+
+function handlers.quit(world, item)
+  if item.inst.state == "running" then
+    consumer.finish(world, item.run, item.inst, item.ok)
+  end
 end
 
 local function leave(world, run, inst)

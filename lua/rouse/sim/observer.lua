@@ -125,8 +125,12 @@ end
 
 -- ---- life ----
 
-local function decider(world, rule)
+-- The world whose event the engine handles: a copied engine keeps its functions, which must not keep the world they came from.
+local current
+
+local function decider(rule)
   return function(job, ctx)
+    local world = current
     if world.config.broken[job.name] == "rule" then
       return nil, "a rule that throws"
     end
@@ -161,8 +165,8 @@ function observer.boot(world, id)
   o.doorbell = packaged.doorbell().new(handle("quick", config.fetch_delay), nil, nil,
     config.patience and handle("patient", config.patience) or nil)
   o.engine = wake.new {
-    units = world:make_units(), jobs = config.jobs, decide = decider(world, config.decide or packaged.decide()),
-    random = config.jitter or function() return world.noise:float() end, quota = { codeengine = world.project.quota },
+    units = world:make_units(), jobs = config.jobs, decide = decider(config.decide or packaged.decide()),
+    random = config.jitter or function() return current.noise:float() end, quota = { codeengine = world.project.quota },
     renew = config.renew,
   }
   world.observers[id] = o
@@ -170,7 +174,9 @@ function observer.boot(world, id)
   world.oracle:booted(world, o)
   tell_partitions(world, o)
   observer.emit(world, o, { kind = "start" })
-  world:post(REFRESH, "refresh", { id = id, life = o.life })
+  if config.refresh then
+    world:post(REFRESH, "refresh", { id = id, life = o.life })
+  end
   return o
 end
 
@@ -207,7 +213,7 @@ local perform = {}
 --- Gives an event to the engine and performs what it wants.
 function observer.emit(world, o, event)
   event.now, event.clock = world:time() + o.skew, world.clock
-  o.call = nil
+  o.call, current = nil, world
   for _, effect in ipairs(o.engine:handle(event)) do
     perform[effect.kind](world, o, effect)
   end
@@ -369,6 +375,8 @@ local SUBMIT = {
 local function create(world, o, item)
   local effect = item.effect
   local run, code = world.project:create(effect, world:time())
+  world.submits[#world.submits + 1] = { at = world:elapsed(), name = effect.name, job = effect.job, env = effect.env,
+    indices = effect.indices, instances = #effect.indices, error = code }
   world.oracle:created(world, o, item, run, code)
   if run then
     world:say("run %s created", effect.name)

@@ -20,7 +20,7 @@ local K = 120 -- seconds: no submit rests on older facts; finished runs stay at 
 
 function oracle.new(world)
   local self = setmetatable({ units = {}, by_id = {}, bounds = bounds.new(world.config), ledgers = {}, fates = {},
-    seen = -1, stats = { submits = 0, wakes = 0, empty = 0, conflicts = 0 } }, Oracle)
+    seen_version = -1, stats = { submits = 0, wakes = 0, empty = 0, conflicts = 0 } }, Oracle)
   for _, unit in ipairs(world.units) do
     local kept = { id = unit.id or unit.job .. "/" .. (unit.group or "claims"), job = unit.job, group = unit.group,
       mode = unit.mode, topics = unit.topics, assign = unit.assign, spec = unit.spec, names = {}, needs = {} }
@@ -107,8 +107,8 @@ end
 
 function Oracle:after(world)
   local version = world.version + world.cluster.version + world.project.version
-  if version ~= self.seen then
-    self.seen = version
+  if version ~= self.seen_version then
+    self.seen_version = version
     self:recount(world)
   end
 end

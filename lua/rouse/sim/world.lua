@@ -27,7 +27,7 @@ end
 
 local DEFAULTS = {
   seed = 1, observers = 1, latency = { 0.01, 0.3 }, fetch_delay = 0.25, patience = 5, status_delay = { 0, 2 },
-  start_delay = { 0.5, 3 }, tick = 1, rate = 50, commit_every = 5, steps = {}, broken = {},
+  start_delay = { 0.5, 3 }, tick = 1, rate = 50, commit_every = 5, steps = {}, broken = {}, refresh = true,
 }
 
 ---@class rouse.sim.Config
@@ -48,7 +48,7 @@ function world.new(config)
   self.cluster = kafka.new(config.topics)
   self.project = codeengine.new { jobs = config.jobs, quota = config.quota, vanish = config.vanish }
   self.noise = random.new(config.seed or 1, "noise")
-  self.faults, self.natures, self.races, self.observers = {}, {}, {}, {}
+  self.faults, self.natures, self.races, self.observers, self.submits = {}, {}, {}, {}, {}
   self.compacted = {} -- topic/partition → true
   self.groups = {} -- group → topic/partition → the instance that owns it
   self.definitions = {}
