@@ -187,6 +187,19 @@ describe("wake", function()
     assert.equal(0, w.armed["payments/0"])
   end)
 
+  it("moves no commit to the end while a run is active: it would skip what that run has not handled", function()
+    local latest = unit { topics = { payments = { reset = "latest" } } }
+    local run = { name = "by-hand", job = "payments-consumer", status = "running", running = 1, indices = { 0 },
+      succeeded_indices = {}, failed_indices = {}, env = { CONSUMER_GROUP = "payments-group", ROUSE_ASSIGN = "index" } }
+    local w = world.new { units = { latest }, commits = {}, ends = 55, runs = { run } }
+    w:start { payments = 1 }
+    w:pass(6)
+    assert.is_nil(w:take("commit"))
+    w.runs = {}
+    w:pass(6)
+    assert.equal(55, w:take("commit").offset)
+  end)
+
   it("takes an error ring as the reset policy's case: a commit beyond the end of a recreated topic", function()
     local w = world.new { units = { unit() }, commits = commits(1000), low = 0, ends = 3 }
     w:start { payments = 1 }

@@ -238,6 +238,7 @@ function Engine:on_offsets(event)
     return
   end
   unit.read_failures = 0
+  local busy = #coverage.of(self.targets[unit.target].runs, unit, self.jobs).runs > 0
   local failed
   for _, read in ipairs(event.parts) do
     local part = unit.index[read.topic] and unit.index[read.topic][read.partition]
@@ -245,7 +246,11 @@ function Engine:on_offsets(event)
       failed = failed or read.error
       -- A commit that is gone: the low offset counts, and has to be read.
       unit.dirty = unit.dirty or (part.committed and read.committed == false and not read.low)
-      if facts.take(part, read, unit.topics[read.topic].reset) and not part.moving then
+      local move = facts.take(part, read, unit.topics[read.topic].reset)
+      if move and (refreshing or busy) then
+        -- A run may be about to commit there, and ours would skip what it has not handled: list first, wait for its end.
+        unit.dirty = unit.dirty or refreshing
+      elseif move and not part.moving then
         part.moving, part.calm_commit = true, nil
         self:effect { kind = "commit", unit = unit.id, topic = part.topic, partition = part.partition,
           offset = part.end_offset, refused = part.refused or nil }

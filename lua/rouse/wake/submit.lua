@@ -63,9 +63,9 @@ local function environment(unit, sources, assign, entries)
       env[name] = value
     end
   end
-  local reset = "earliest"
+  local reset = "latest" -- of topics that differ the one that skips nothing
   for _, topic in pairs(unit.topics) do
-    reset = topic.reset or reset
+    reset = topic.reset == "latest" and reset or "earliest"
   end
   env.KAFKA_TOPIC = topics_of(unit)
   env.CONSUMER_GROUP = unit.group
