@@ -5,6 +5,7 @@ local arrayspec = require "rouse.arrayspec"
 local codeengine = require "rouse.mock.codeengine"
 local kafka = require "rouse.kafka"
 local support = require "spec.kafka.support"
+local task = require "rouse.task"
 
 local System = { __name = "spec.system" }
 System.__index = System
@@ -81,6 +82,14 @@ end
 
 function System:produce(route, partitions, count)
   self.scope:produce { topic = route.topic, partitions = partitions or { 0 }, count = count }
+end
+
+--- Produces one record that retention keeps, however short it is: time-based retention counts from the record's timestamp, and a
+--- broker takes one that is up to an hour ahead (message.timestamp.after.max.ms).
+function System:keep(route)
+  local producer <close> = assert(kafka.producer { properties = { ["bootstrap.servers"] = self.scope.brokers } })
+  assert(producer:produce { topic = route.topic, partition = 0, value = "kept", timestamp = task.now() + 1800,
+    timeout = 30 })
 end
 
 --- Asks about one partition until the answer is no error: a coordinator that has just been made is still loading.
