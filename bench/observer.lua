@@ -1,0 +1,159 @@
+--- What an observer costs and how fast it is: wake latency and idle cost, beside a real broker.
+local figures = require "bench.figures"
+local support = require "spec.kafka.support"
+local task = require "rouse.task"
+local traffic = require "bench.traffic"
+
+local milliseconds, number, quantile, say = figures.milliseconds, figures.number, figures.quantile, figures.say
+local usage = figures.usage
+
+local bench = {}
+
+local function environment(mock, kafkadata)
+  return support.merge(support.kafka "plaintext", {
+    IAM_API_KEY = "an-api-key", CE_PROJECT_ID = mock.site.project, CE_REGION = "us-south",
+    CE_API_BASE_URL = mock:url(), IBMCLOUD_IAM_API_ENDPOINT = mock:url(), kafkadata = kafkadata,
+  })
+end
+
+-- Topics (of four partitions) and their jobs. The benchmark itself plays their runs: it commits for the group, then finishes
+-- the run.
+local function system(scope, count, partitions)
+  local codeengine = require "rouse.mock.codeengine"
+  local jobs, routes, lines = {}, {}, {}
+  for i = 1, count do
+    local topic = scope:topic { partitions = partitions or 4, prefix = "wake" }
+    local route = { topic = topic, group = support.name "wakers", job = "job-" .. i }
+    jobs[route.job] = {
+      env = {
+        CONSUMER_GROUP = route.group, KAFKA_TOPIC = route.topic, ROUSE_ASSIGN = "index",
+        -- Else a minute of this would fill the project's quota of runs.
+        CE_REMOVE_COMPLETED_JOBS = "IMMEDIATELY",
+      },
+    }
+    table.insert(lines, ("%s:\n  jobs:\n  - %s\n"):format(route.topic, route.job))
+    routes[i] = route
+  end
+  local mock = codeengine.new { api_key = "an-api-key", jobs = jobs }
+  scope:defer(function() mock:close() end)
+  assert(mock:start())
+  return routes, mock, environment(mock, table.concat(lines))
+end
+
+local function observe(scope, env)
+  return scope:spawn { command = { support.rouse, "observer" }, env = env, name = "observer" }
+end
+
+-- Waits until the observer listed the runs once more and had a moment to act on it.
+local function listed(mock)
+  local before = mock:counters().requests.list or 0
+  support.wait("a listing of the observer", 90, function()
+    return (mock:counters().requests.list or 0) > before
+  end)
+end
+
+-- A group that never committed would be woken from the start; these begin at the end of an empty topic.
+local function commit(admin, route, partition, offset)
+  local answer = assert(admin:alter_group_offsets {
+    group = route.group, timeout = 10,
+    partitions = { { topic = route.topic, partition = partition, offset = offset } },
+  })
+  assert(not answer[1].error, answer[1].error)
+end
+
+--- Record acknowledged -> POST job_runs arrived, one record at a time on routes that are quiet.
+function bench.latency(scope)
+  local kafka = require "rouse.kafka"
+  local wakes, width = number("BENCH_WAKES", 200), 25
+  local routes, mock, env = system(scope, width)
+  local properties = { ["bootstrap.servers"] = support.brokers }
+  local admin = assert(kafka.admin { properties = properties })
+  scope:defer(function() admin:close { timeout = 5 } end)
+  local producer = assert(kafka.producer {
+    properties = support.merge(properties, {
+      ["linger.ms"] = "0", ["socket.nagle.disable"] = "true",
+    }),
+  })
+  scope:defer(function() producer:close { timeout = 5 } end)
+  local observer = observe(scope, env)
+  listed(mock)
+  task.sleep(5) -- the first use of the broker's offsets topic is not what is measured
+
+  local delays, missed = {}, 0
+  -- Each route on its own: a record, its submit, the commit a consumer would make, the run's end, and quiet until the
+  -- observer must have seen it. The routes are staggered: the observer sees one record at a time.
+  local function play(route, rounds, offset)
+    task.sleep(offset)
+    for round = 1, rounds do
+      local partition = (round - 1) % 4
+      local before = #mock:counters().submits
+      local report = assert(producer:produce {
+        topic = route.topic, partition = partition, value = "x", timeout = 10,
+      })
+      local acknowledged = task.monotonic()
+      local submit
+      local woken = pcall(support.wait, "the submit", 90, function()
+        local submits = mock:counters().submits
+        for i = before + 1, #submits do
+          if submits[i].job == route.job and submits[i].created then
+            submit = submits[i]
+            return true
+          end
+        end
+      end)
+      if not woken then
+        missed = missed + 1
+      else
+        table.insert(delays, submit.monotonic - acknowledged)
+      end
+      commit(admin, route, partition, report.offset + 1)
+      for _, run in ipairs(mock:runs()) do
+        if run.job == route.job and run.status ~= "completed" then
+          mock:finish(run.name)
+        end
+      end
+      -- Longer than the five seconds in which an active job is looked at again, and a fetch in its way.
+      task.sleep(8)
+    end
+    return true
+  end
+  local players = {}
+  for i, route in ipairs(routes) do
+    players[i] = task.spawn(play, route, math.max(1, wakes // width), i * 0.25)
+  end
+  for _, player in ipairs(players) do
+    assert(player:join())
+  end
+  table.sort(delays)
+  observer:terminate()
+  say("record acknowledged to job run submitted, lag mode, %d records, %d topics of 4 partitions:",
+    #delays, width)
+  say("  p50 %s, p99 %s, worst %s; not woken within 90 s: %d", milliseconds(quantile(delays, 0.5)),
+    milliseconds(quantile(delays, 0.99)), milliseconds(delays[#delays]), missed)
+end
+
+--- What an observer with nothing to do costs.
+function bench.idle(scope)
+  local settle, seconds = number("BENCH_SETTLE", 45), number("BENCH_IDLE", 60)
+  local port = support.brokers:match(":(%d+)$")
+  for _, size in ipairs { { 1, 4 }, { 100, 12 } } do
+    local _, mock, env = system(scope, size[1], size[2])
+    local observer = observe(scope, env)
+    listed(mock)
+    task.sleep(settle)
+    local pid = observer.child:pid()
+    local _, before = usage(pid)
+    local first = traffic.of(scope, pid, port)
+    task.sleep(seconds)
+    local last = traffic.of(scope, pid, port)
+    local resident, after = usage(pid)
+    observer:terminate()
+    say("idle observer, %d topics, %d partitions, %d s: resident %.1f MiB, CPU %.2f %% of a core, "
+      .. "%.1f requests/s, %.1f KB/s sent, %.1f KB/s received",
+      size[1], size[1] * size[2], seconds, resident / 1024, 100 * (after - before) / seconds,
+      (last.requests - first.requests) / seconds, (last.sent - first.sent) / seconds / 1000,
+      (last.received - first.received) / seconds / 1000)
+  end
+end
+
+return bench
