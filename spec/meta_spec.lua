@@ -6,7 +6,8 @@ local text = file:read "a"
 
 -- Local names in meta.lua: of modules, and of handles by their metatable's name.
 local MODULES = { rouse = "rouse", task = "rouse.core.task", sys = "rouse.core.sys", kafka = "rouse.core.kafka",
-  http = "rouse.core.http", json = "rouse.json", yaml = "rouse.yaml", log = "rouse.log", process = "rouse.process" }
+  http = "rouse.core.http", json = "rouse.json", yaml = "rouse.yaml", log = "rouse.log", process = "rouse.process",
+  patterns = "rouse.core.pattern" }
 local HANDLES = { task_handle = "rouse.task", cursor = "rouse.cursor", signals = "rouse.signals",
   consumer = "rouse.consumer",
   producer = "rouse.producer", admin = "rouse.admin", mock = "rouse.kafka_mock", http_client = "rouse.http.client",

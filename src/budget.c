@@ -60,15 +60,14 @@ void budget_set(struct budget *budget, size_t memory, double burst)
     budget->ticks_allowed = burst > 0 ? (sig_atomic_t)(burst * 1e9 / (double)TICK_NS + 0.999) : 0;
 }
 
-/* A refused allocation has no position of its own; the running line is known here and nowhere later (the stack is unwound). */
-static void note_refused(struct budget *budget)
+/* Writes "file:line: " of the innermost Lua function that runs; nothing when there is none. */
+static void note_line(lua_State *L, char *where, size_t size)
 {
     lua_Debug ar;
-    lua_State *L = budget->running;
     for (int level = 0; L != NULL && lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "Sl", &ar);
         if (ar.currentline > 0) {
-            snprintf(budget->refused, sizeof(budget->refused), "%s:%d: ", ar.short_src, ar.currentline);
+            snprintf(where, size, "%s:%d: ", ar.short_src, ar.currentline);
             return;
         }
     }
@@ -84,7 +83,8 @@ void *budget_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
         return NULL;
     }
     if (budget->memory != 0 && nsize > old && budget->used - old + nsize > budget->memory) {
-        note_refused(budget);
+        /* Known here and nowhere later: the stack is unwound. */
+        note_line(budget->running, budget->refused, sizeof(budget->refused));
         return NULL;
     }
     void *block = pool_realloc(budget->pool, ptr, old, nsize);
@@ -107,19 +107,29 @@ static struct budget *budget_of(lua_State *L)
     return budget;
 }
 
-/* Raises while the burst is over budget. luaL_error has no position inside a hook, so it is written here. */
+/* luaL_error has no position inside a hook, so it is written here. */
+static int raise_spent(lua_State *L, struct budget *budget)
+{
+    if (budget->spent[0] == '\0') /* the first line caught is the culprit; what unwinds later only passes it on */
+        note_line(L, budget->spent, sizeof(budget->spent));
+    lua_pushfstring(L, "%sran %f s of CPU without waiting (the limit for one burst)", budget->spent, budget->burst);
+    return lua_error(L);
+}
+
+/* Raises while the burst is over budget. */
 static void hook(lua_State *L, lua_Debug *ar)
 {
+    (void)ar;
     struct budget *budget = budget_of(L);
     if (budget == NULL || !budget->expired || budget->running == NULL)
         return;
     lua_sethook(L, hook, LUA_MASKCOUNT, 1);
-    if (budget->spent[0] == '\0') { /* the first line caught is the culprit; what unwinds later only passes it on */
-        lua_getinfo(L, "Sl", ar);
-        snprintf(budget->spent, sizeof(budget->spent), "%s:%d: ", ar->short_src, ar->currentline);
-    }
-    lua_pushfstring(L, "%sran %f s of CPU without waiting (the limit for one burst)", budget->spent, budget->burst);
-    lua_error(L);
+    raise_spent(L, budget);
+}
+
+int budget_raise(lua_State *L)
+{
+    return raise_spent(L, budget_of(L));
 }
 
 static void on_tick(int signo, siginfo_t *info, void *context)
@@ -189,6 +199,11 @@ bool budget_take_expired(struct budget *budget, lua_State *L)
         lua_sethook(L, NULL, 0, 0);
     budget->expired = 0;
     return expired;
+}
+
+const volatile sig_atomic_t *budget_expired(const struct budget *budget)
+{
+    return &budget->expired;
 }
 
 void budget_take_refused(struct budget *budget, char *where, size_t size)

@@ -7,6 +7,7 @@
 #define ROUSE_BUDGET_H
 
 #include <lua.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -37,6 +38,13 @@ void budget_renew(struct budget *budget, lua_State *L);
 
 /* Whether the burst that just ended ran out of CPU; clears the mark and the hook of L. */
 bool budget_take_expired(struct budget *budget, lua_State *L);
+
+/*
+ * Not 0 while a burst is over budget: what a long C function looks at, which no hook reaches. Valid as long as the budget.
+ * That function then ends with budget_raise, which names the line that called it.
+ */
+const volatile sig_atomic_t *budget_expired(const struct budget *budget);
+int budget_raise(lua_State *L);
 
 /* "file:line: " of the last refused allocation, or ""; cleared by the call after copying into `where`. */
 void budget_take_refused(struct budget *budget, char *where, size_t size);

@@ -14,5 +14,6 @@ int json_open(lua_State *L);    /* rouse.json, lua_json.c */
 int yaml_open(lua_State *L);    /* rouse.yaml, lua_yaml.c */
 int process_open(lua_State *L); /* rouse.process, lua_process.c */
 int log_open(lua_State *L);     /* rouse.log, lua_log.c */
+int pattern_open(lua_State *L); /* rouse.core.pattern, lua_pattern.c */
 
 #endif

@@ -98,6 +98,7 @@ static const luaL_Reg modules[] = {
     {"rouse.core.sys", sys_open},
     {"rouse.core.kafka", kafka_open},
     {"rouse.core.http", http_open},
+    {"rouse.core.pattern", pattern_open},
     {"rouse.json", json_open},
     {"rouse.yaml", yaml_open},
     {"rouse.process", process_open},
@@ -217,12 +218,28 @@ static void host_free(struct rouse *rouse)
     free(rouse);
 }
 
+/* Patterns in this state obey the CPU budget, also those of methods: ("text"):find(...). */
+static void bound_patterns(lua_State *L, struct rouse *rouse)
+{
+    lua_pushlightuserdata(L, rouse);
+    lua_pushcclosure(L, pattern_open, 1);
+    lua_call(L, 0, 1);
+    lua_getglobal(L, "string"); /* L: pattern string */
+    for (lua_pushnil(L); lua_next(L, -3) != 0; lua_pop(L, 1)) {
+        lua_pushvalue(L, -2);
+        lua_pushvalue(L, -2);
+        lua_rawset(L, -5); /* L: pattern string name function */
+    }
+    lua_pop(L, 2);
+}
+
 static int init_state(lua_State *L)
 {
     struct rouse *rouse = lua_touserdata(L, 1);
     luaL_openlibs(L);
     budget_attach(rouse->budget, L);
     set_search_path(L);
+    bound_patterns(L, rouse);
     lua_pushlightuserdata(L, rouse);
     lua_pushcclosure(L, open_modules, 1);
     lua_call(L, 0, 1); /* L: host rouse */

@@ -389,6 +389,39 @@ function mock:set_coordinator(change) end
 ---Ends the cluster in the background.
 function mock:close() end
 
+---Lua's pattern functions, which the CPU budget of scripts can end. In the program they are those of `string`.
+---@class rouse.core.pattern
+local patterns = {}
+
+---@param text string
+---@param source string
+---@param init? integer
+---@param plain? boolean
+---@return integer? first
+---@return integer? last
+---@return string|integer ... captures
+function patterns.find(text, source, init, plain) end
+
+---@param text string
+---@param source string
+---@param init? integer
+---@return string|integer|nil ... captures, or the match
+function patterns.match(text, source, init) end
+
+---@param text string
+---@param source string
+---@param init? integer
+---@return fun(): string|integer|nil ...
+function patterns.gmatch(text, source, init) end
+
+---@param text string
+---@param source string
+---@param replacement string|number|table|fun(...): any
+---@param most? integer
+---@return string text
+---@return integer count
+function patterns.gsub(text, source, replacement, most) end
+
 ---@class rouse.core.kafka what rouse.kafka wraps
 local kafka = {}
 

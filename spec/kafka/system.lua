@@ -84,8 +84,8 @@ function System:produce(route, partitions, count)
   self.scope:produce { topic = route.topic, partitions = partitions or { 0 }, count = count }
 end
 
---- Produces one record that retention keeps, however short it is: time-based retention counts from the record's timestamp, and a
---- broker takes one that is up to an hour ahead (message.timestamp.after.max.ms).
+--- Produces one record that retention keeps, however short it is: retention counts from the record's timestamp, and a broker
+--- takes one that is up to an hour ahead (message.timestamp.after.max.ms).
 function System:keep(route)
   local producer <close> = assert(kafka.producer { properties = { ["bootstrap.servers"] = self.scope.brokers } })
   assert(producer:produce { topic = route.topic, partition = 0, value = "kept", timestamp = task.now() + 1800,
