@@ -75,6 +75,8 @@ function Demo:burst(burst)
   for _, topic in ipairs(self.mock.topics) do
     partitions = partitions or (topic.name == burst.topic and topic.partitions)
   end
+  -- Told first: the observer is often quicker than the last acknowledgement.
+  self:tell(("%d records on %s"):format(burst.records, burst.topic))
   local first
   for i = 1, burst.records do
     local record = { topic = burst.topic, partition = i % partitions, key = "k" .. i, value = "record " .. i,
@@ -94,7 +96,6 @@ function Demo:burst(burst)
     return nil, message, code
   end
   self.bursts[#self.bursts + 1] = { topic = burst.topic, first = first, records = burst.records }
-  self:tell(("%d records on %s"):format(burst.records, burst.topic))
   return true
 end
 
