@@ -6,23 +6,19 @@
 ---   idle → listing → reading → (decide) → submitting [→ asking] → idle
 --- in that order because a submit is a compare-and-swap on the run list (list, then offsets, then submit).
 local attempts = require "rouse.wake.attempts"
-local backoff = require "rouse.backoff"
 local claiming = require "rouse.wake.claiming"
 local coverage = require "rouse.wake.coverage"
 local decide = require "rouse.wake.decide"
 local doors = require "rouse.wake.doors"
+local events = require "rouse.wake.events"
 local facts = require "rouse.wake.facts"
 local naming = require "rouse.wake.naming"
 local reload = require "rouse.wake.reload"
-local runs = require "rouse.wake.runs"
-local submit = require "rouse.wake.submit"
 local watch = require "rouse.wake.watch"
 
 local wake = {}
 
-wake.ACTIVE = 5 -- seconds between evaluations while a run is active
 wake.GATHER = 0.25 -- seconds to wait for a burst's other partitions, so that one run serves them all
-wake.IDLE = 60 -- seconds between readings of an idle group's commits
 
 ---@class rouse.Unit
 ---@field id string
@@ -118,234 +114,15 @@ function Engine:note(unit, code, fields)
 end
 
 --- Looks again at `seconds` from now, or earlier if something earlier is planned.
-local function look_in(self, unit, seconds)
+function Engine:look_in(unit, seconds)
   local at = self.clock + seconds
   unit.due = unit.due and math.min(unit.due, at) or at
 end
 
--- ---- events ----
-
-function Engine:on_start()
-  for _, unit in ipairs(self.units) do
-    unit.dirty = true
+for _, room in ipairs { events, claiming.events } do
+  for name, handler in pairs(room) do
+    Engine[name] = handler
   end
-end
-
---- Something may have changed everywhere (reconnected): everything is evaluated.
-Engine.on_reevaluate = Engine.on_start
-
---- New routes or a new rule: { units, jobs, decide, rule_changed, renew }. The event tells what became of the units.
-function Engine:on_reload(event)
-  event.outcome = reload.apply(self, event)
-end
-
-function Engine:on_timer()
-  -- due units are found by advance()
-end
-
---- The partitions of a topic as the cluster tells them; more may come later, also topics that a pattern matches now.
----@param event { topic: string, partitions: integer, reset: string?, units: table<string, boolean>? }
-function Engine:on_partitions(event)
-  for _, unit in ipairs(self.units) do
-    if event.units and event.units[unit.id] and not unit.topics[event.topic] then
-      unit.topics[event.topic] = { reset = event.reset or "earliest" }
-    end
-    if unit.topics[event.topic] then
-      local index = unit.index[event.topic] or {}
-      unit.index[event.topic] = index
-      for partition = 0, event.partitions - 1 do
-        if not index[partition] then
-          local part = facts.part(event.topic, partition)
-          index[partition] = part
-          unit.parts[#unit.parts + 1] = part
-          table.insert(doors.of(self, event.topic, partition).parts, part)
-          unit.dirty = true
-        end
-      end
-      table.sort(unit.parts, function(a, b)
-        if a.topic ~= b.topic then
-          return a.topic < b.topic
-        end
-        return a.partition < b.partition
-      end)
-    end
-  end
-end
-
---- The doorbell rang: with a record at `offset`, or with an `error` (the position is out of range). It is disarmed there.
-function Engine:on_rung(event)
-  local door = doors.of(self, event.topic, event.partition)
-  door.armed = nil
-  self.touched[door] = true
-  for _, unit in ipairs(self.units) do
-    local part = unit.mode == "lag" and unit.index[event.topic] and unit.index[event.topic][event.partition]
-    if part then
-      part.want, part.probe, part.probe_until = nil, nil, nil
-      if not event.error then
-        facts.prove(part, event.offset)
-      else
-        facts.refuse(part, event.offset)
-      end
-      unit.dirty, unit.rang = true, true
-    end
-  end
-end
-
---- A listing arrived: { target, runs, sent (clock) } or { target, error, message }.
-function Engine:on_runs(event)
-  local target = self.targets[event.target]
-  target.inflight = false
-  if not event.runs then
-    target.failures = target.failures + 1
-    for _, unit in ipairs(self.units) do
-      if unit.target == event.target and unit.phase == "listing" then
-        unit.phase, unit.unlisted = "idle", true
-        look_in(self, unit, backoff.delay(target.failures, { first = 1, max = 60, random = self.random }))
-        self:note(unit, "list_failed", { reason = event.message, error = event.error })
-      end
-    end
-    return
-  end
-  target.failures = 0
-  runs.take(self, target, event)
-  for _, unit in ipairs(self.units) do
-    if unit.target == event.target and unit.phase == "listing" then
-      unit.unlisted = nil
-      if unit.mode == "lag" then
-        watch.listed(unit, #coverage.of(target.runs, unit, self.jobs).runs > 0)
-        unit.phase = "reading"
-        self:effect { kind = "read", unit = unit.id }
-      else
-        self:evaluate(unit)
-      end
-    end
-  end
-end
-
---- Offsets arrived: { unit, parts = { { topic, partition, committed|false, low, end_offset, error } } } or { unit, error }.
-function Engine:on_offsets(event)
-  local unit = self.by_id[event.unit]
-  if not unit then
-    return reload.late(self, event)
-  end
-  local refreshing = unit.phase == "refreshing"
-  if event.error then
-    unit.phase = "idle"
-    unit.unread = event.error
-    unit.read_failures = unit.read_failures + 1
-    look_in(self, unit, backoff.delay(unit.read_failures, { first = 1, max = 30, random = self.random }))
-    self:note(unit, "read_failed", { reason = event.message, error = event.error })
-    return
-  end
-  unit.read_failures = 0
-  local busy = #coverage.of(self.targets[unit.target].runs, unit, self.jobs).runs > 0
-  local failed
-  for _, read in ipairs(event.parts) do
-    local part = unit.index[read.topic] and unit.index[read.topic][read.partition]
-    if part then
-      failed = failed or read.error
-      -- A commit that is gone: the low offset counts, and has to be read.
-      unit.dirty = unit.dirty or (part.committed and read.committed == false and not read.low)
-      local move = facts.take(part, read, unit.topics[read.topic].reset)
-      if move and (refreshing or busy) then
-        -- A run may be about to commit there, and ours would skip what it has not handled: list first, wait for its end.
-        unit.dirty = unit.dirty or refreshing
-      elseif move and not part.moving then
-        part.moving, part.calm_commit = true, nil
-        self:effect { kind = "commit", unit = unit.id, topic = part.topic, partition = part.partition,
-          offset = part.end_offset, refused = part.refused or nil }
-      end
-      if not read.error then
-        watch.read(unit, part)
-      end
-    end
-  end
-  unit.unread = failed
-  if refreshing then
-    unit.phase = "idle"
-    doors.settle(self, unit)
-    look_in(self, unit, failed and wake.ACTIVE or wake.IDLE)
-    watch.renew(self, unit)
-  elseif unit.phase == "reading" then
-    self:evaluate(unit)
-  end
-end
-
---- The group's commit was moved to the end for `reset = latest`: { unit, topic, partition, offset | error }.
-function Engine:on_committed(event)
-  local unit = self.by_id[event.unit]
-  local part = unit and unit.index[event.topic] and unit.index[event.topic][event.partition]
-  if not part then
-    return
-  end
-  part.moving = nil
-  if event.error then
-    part.error = event.error -- refused: the start stays unknown
-    look_in(self, unit, wake.ACTIVE)
-    return
-  end
-  part.committed, part.start, part.refused = event.offset, event.offset, nil
-  part.calm_commit = event.offset -- our own move, nobody else's
-  unit.dirty = true
-end
-
---- The answer of a submit: { unit, name, run } or { unit, name, error, message, retry_after }.
-function Engine:on_submitted(event)
-  local unit = self.by_id[event.unit]
-  if not unit then
-    return reload.late(self, event)
-  end
-  submit.answered(self, unit, event)
-end
-
---- The answer of asking for a run by name: { unit, name, run } or { unit, name, error }.
-function Engine:on_got(event)
-  local unit = self.by_id[event.unit]
-  if not unit then
-    return reload.late(self, event)
-  end
-  submit.asked(self, unit, event)
-end
-
---- Claims mode: records were claimed. { topic, partition, offset, last?, wakes = { { job, dedup, window, env, reason } } }.
-function Engine:on_claimed(event)
-  for _, asked in ipairs(event.wakes) do
-    for _, unit in ipairs(self.units) do
-      if asked.job == unit.job and unit.mode == "claims" then
-        local part = self:claimed_part(unit, event.topic, event.partition)
-        claiming.claim(self, unit, part, event.offset, event.last or event.offset, asked)
-      end
-    end
-  end
-  local door = doors.of(self, event.topic, event.partition)
-  door.claimed = math.max(door.claimed or 0, (event.last or event.offset) + 1)
-  self.touched[door] = true
-end
-
---- The part that owes a record; a script may wake a job for a record of a topic that is not the job's own.
-function Engine:claimed_part(unit, topic, partition)
-  local index = unit.index[topic] or {}
-  unit.index[topic] = index
-  if not index[partition] then
-    local part = facts.part(topic, partition)
-    part.foreign = true
-    index[partition] = part
-    unit.parts[#unit.parts + 1] = part
-    table.insert(doors.of(self, topic, partition).parts, part)
-  end
-  return index[partition]
-end
-
---- Claims mode: the partition was given to somebody else; what was owed there is theirs now.
-function Engine:on_released(event)
-  for _, unit in ipairs(self.units) do
-    local part = unit.mode == "claims" and unit.index[event.topic] and unit.index[event.topic][event.partition]
-    if part then
-      part.owed, part.riding = nil, nil
-    end
-  end
-  local door = doors.of(self, event.topic, event.partition)
-  door.claimed, door.done = nil, nil
 end
 
 -- ---- evaluation ----
@@ -403,7 +180,7 @@ function Engine:evaluate(unit)
     end
   end
   unit.phase = "idle"
-  look_in(self, unit, (unit.active > 0 or unit.unread) and wake.ACTIVE or wake.IDLE)
+  self:look_in(unit, (unit.active > 0 or unit.unread) and watch.ACTIVE or watch.IDLE)
   watch.progress(self, unit)
   if #open == 0 then
     unit.gather_until = nil
@@ -421,7 +198,7 @@ function Engine:hold(unit, parts, code, fields, seconds)
     part.held = part.end_offset
   end
   if seconds then
-    look_in(self, unit, math.max(seconds, 0.01))
+    self:look_in(unit, math.max(seconds, 0.01))
   end
   self:note(unit, code, fields)
 end

@@ -3,8 +3,9 @@
 local claims = require "rouse.wake.claims"
 local coverage = require "rouse.wake.coverage"
 local doors = require "rouse.wake.doors"
+local facts = require "rouse.wake.facts"
 
-local claiming = {}
+local claiming = { events = {} } -- events: methods of the engine
 
 --- A claimed record asks for a wake of the unit's job. A key with an open window suppresses it until the window ends.
 function claiming.claim(engine, unit, part, first, last, asked)
@@ -65,6 +66,49 @@ function claiming.settle(engine, unit, accepted)
     claims.settle(part, accepted)
     engine.touched[doors.of(engine, part.topic, part.partition)] = true
   end
+end
+
+-- ---- events ----
+
+--- The part that owes a record; a script may wake a job for a record of a topic that is not the job's own.
+local function claimed_part(engine, unit, topic, partition)
+  local index = unit.index[topic] or {}
+  unit.index[topic] = index
+  if not index[partition] then
+    local part = facts.part(topic, partition)
+    part.foreign = true
+    index[partition] = part
+    unit.parts[#unit.parts + 1] = part
+    table.insert(doors.of(engine, topic, partition).parts, part)
+  end
+  return index[partition]
+end
+
+--- Claims mode: records were claimed. { topic, partition, offset, last?, wakes = { { job, dedup, window, env, reason } } }.
+function claiming.events.on_claimed(engine, event)
+  for _, asked in ipairs(event.wakes) do
+    for _, unit in ipairs(engine.units) do
+      if asked.job == unit.job and unit.mode == "claims" then
+        local part = claimed_part(engine, unit, event.topic, event.partition)
+        claiming.claim(engine, unit, part, event.offset, event.last or event.offset, asked)
+      end
+    end
+  end
+  local door = doors.of(engine, event.topic, event.partition)
+  door.claimed = math.max(door.claimed or 0, (event.last or event.offset) + 1)
+  engine.touched[door] = true
+end
+
+--- Claims mode: the partition was given to somebody else; what was owed there is theirs now.
+function claiming.events.on_released(engine, event)
+  for _, unit in ipairs(engine.units) do
+    local part = unit.mode == "claims" and unit.index[event.topic] and unit.index[event.topic][event.partition]
+    if part then
+      part.owed, part.riding = nil, nil
+    end
+  end
+  local door = doors.of(engine, event.topic, event.partition)
+  door.claimed, door.done = nil, nil
 end
 
 return claiming

@@ -4,6 +4,8 @@ local facts = require "rouse.wake.facts"
 
 local watch = {}
 
+watch.ACTIVE = 5 -- seconds between evaluations while a run is active
+watch.IDLE = 60 -- seconds between readings of an idle group's commits
 watch.COMMIT_INTERVAL = 10 -- seconds within which a consumer that lives has committed
 watch.STUCK = 900 -- seconds without a commit, while a run is active and there is work
 watch.RENEW = { first = 300, every = 86400 } -- Event Streams keeps offsets of quiet groups for 7 days
