@@ -1,5 +1,6 @@
 --- A world in virtual time: an in-memory Kafka and Code Engine, the consumers that its runs start, and observers with the real
 --- wake engine. What happens is a queue of plain items; every item is one step, after which the oracle looks at everything.
+local bells = require "rouse.sim.bells"
 local codeengine = require "rouse.sim.codeengine"
 local consumer = require "rouse.sim.consumer"
 local heap = require "rouse.sim.heap"
@@ -8,6 +9,7 @@ local modes = require "rouse.observer.modes"
 local observer = require "rouse.sim.observer"
 local oracle = require "rouse.sim.oracle"
 local random = require "rouse.sim.random"
+local requests = require "rouse.sim.requests"
 local steps = require "rouse.sim.steps"
 
 local World = { __name = "rouse.sim.world" }
@@ -19,7 +21,7 @@ local world = {}
 world.CLOCK, world.WALL = 1000000, 1700000000
 
 local HANDLERS = {}
-for _, part in ipairs { observer, consumer, steps } do
+for _, part in ipairs { observer, bells, requests, consumer, steps } do
   for kind, handler in pairs(part.handlers) do
     HANDLERS[kind] = handler
   end
@@ -74,6 +76,17 @@ function World:make_units()
   }))
 end
 
+--- The observer that an item is for, unless that process is gone.
+function World:observer_of(item)
+  local o = self.observers[item.id]
+  return o.alive and o.life == item.life and o or nil
+end
+
+--- Gives an event to an observer's engine.
+function World:emit(o, event)
+  observer.emit(self, o, event)
+end
+
 --- Plans an item.
 function World:post(delay, kind, item)
   self.seq = self.seq + 1
@@ -116,7 +129,7 @@ end
 --- Something changed on a partition: parked fetches look again.
 function World:kick(topic, partition)
   for _, each in ipairs(self.observers) do
-    observer.kick(self, each, topic, partition)
+    bells.kick(self, each, topic, partition)
   end
 end
 
