@@ -51,7 +51,7 @@ function wake.new(options)
   local engine = setmetatable({
     units = {}, by_id = {}, jobs = options.jobs or {}, decide = options.decide, quota = options.quota or {},
     renew = options.renew, random = options.random or math.random, targets = {}, doors = {}, touched = {}, ended = {},
-    windows = {}, retired = {}, removed = {}, created = {}, rested = {}, alive = {},
+    windows = {}, retired = {}, removed = {}, created = {}, rested = {}, last_alive = {},
     gather = options.gather or wake.GATHER, effects = {}, now = 0, clock = 0,
   }, Engine)
   for _, given in ipairs(options.units) do
@@ -190,6 +190,7 @@ function Engine:evaluate(unit)
     decide(self, unit, open)
   end
   doors.settle(self, unit)
+  watch.renew(self, unit)
 end
 
 --- Holds parts that had work and got no instance: they count with the end they were evaluated at, until looked at again.

@@ -22,4 +22,38 @@ describe("effects", function()
     assert.equal("AMBIGUOUS", events.submitted.error) -- what it did is unknown
     assert.equal("BUG", events.got.error)
   end)
+
+  describe("renew", function()
+    local function renew(offsets, altered)
+      local event
+      task.run(function()
+        local observer = { emit = function(_, told) event = told end, admin = {
+          group_offsets = function() return table.unpack(offsets, 1, 3) end,
+          alter_group_offsets = function() return table.unpack(altered or {}, 1, 3) end } }
+        effects.perform(observer, { { kind = "renew", unit = "u", group = "g", partitions = {} } })
+        for _ = 1, 100 do
+          if event then break end
+          task.sleep(0)
+        end
+      end)
+      assert.equal("renewed", event.kind)
+      return event.error
+    end
+
+    local COMMITS <const> = { { { topic = "t", partition = 0, offset = 1 } } }
+
+    it("tells the engine whether it worked, so that a failure is tried again", function()
+      assert.is_nil(renew(COMMITS, { { { topic = "t", partition = 0 } } }))
+      assert.is_nil(renew { { { topic = "t", partition = 0 } } }) -- nothing is committed, nothing can expire
+      assert.equal("_TIMED_OUT", renew { nil, "timed out", "_TIMED_OUT" })
+      assert.equal("NOT_LEADER", renew { { { topic = "t", partition = 0, error = "NOT_LEADER" } } })
+      assert.equal("_TIMED_OUT", renew(COMMITS, { nil, "timed out", "_TIMED_OUT" }))
+      assert.equal("NOT_COORDINATOR", renew(COMMITS, { { { topic = "t", partition = 0, error = "NOT_COORDINATOR" } } }))
+    end)
+
+    it("is no failure where the group has members", function()
+      assert.is_nil(renew(COMMITS, { { { topic = "t", partition = 0, error = "UNKNOWN_MEMBER_ID" } } }))
+      assert.is_nil(renew(COMMITS, { nil, "members", "NON_EMPTY_GROUP" }))
+    end)
+  end)
 end)

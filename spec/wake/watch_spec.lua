@@ -132,6 +132,87 @@ describe("watch", function()
     assert.is_not_nil(w:take("renew"))
   end)
 
+  describe("renewal", function()
+    local function renewing(fields)
+      fields = fields or {}
+      fields.engine = function(engine) engine.renew = { first = 100, every = 86400 } end
+      return new(fields)
+    end
+
+    it("that failed is tried again soon, ever more slowly, until it succeeds", function()
+      local w = renewing()
+      w:pass(200)
+      local gaps, before = {}, nil
+      for i = 1, 4 do
+        local effect = assert(w:take("renew"), i)
+        gaps[i], before = before and w.clock - before, w.clock
+        w:send { kind = "renewed", unit = effect.unit, error = "_TIMED_OUT", message = "timed out" }
+        assert.equal("not_renewed", w.last_note.code)
+        for _ = 1, 20 do
+          if not w:pending("renew") then w:pass(60) end
+        end
+      end
+      assert.is_true(gaps[2] <= 180 and gaps[4] > gaps[2] and gaps[4] < 1200)
+      w:send { kind = "renewed", unit = assert(w:take("renew")).unit }
+      w:pass(80000)
+      assert.is_nil(w:take("renew"))
+      w:pass(7000)
+      assert.is_not_nil(w:take("renew"))
+    end)
+
+    it("is not asked for twice while its answer is on its way", function()
+      local w = renewing()
+      w:pass(2000)
+      assert.is_not_nil(w:take("renew"))
+      assert.is_nil(w:take("renew"))
+    end)
+
+    it("renews a quiet partition while another one of the group is always served by index", function()
+      local w = renewing { commits = { payments = { [0] = 0, [1] = 7 } } }
+      w:start { payments = 2 }
+      w:record("payments", 0, 0)
+      w:settle()
+      w:accept(w:take("submit"), { status = "running", running = 1 })
+      w:pass(300)
+      assert.same({ { topic = "payments", partition = 1 } }, w:take("renew").partitions)
+    end)
+
+    it("is left to the members of a group that instances share", function()
+      local w = renewing()
+      w.engine.units[1].assign = "group"
+      w:record("payments", 0, 0)
+      w:settle()
+      w:accept(w:take("submit"), { status = "running", running = 1 })
+      w:pass(2000)
+      assert.is_nil(w:take("renew"))
+    end)
+  end)
+
+  it("lets a quarantined partition go at once when its group moves", function()
+    local w = new()
+    w:record("payments", 0, 50)
+    w:settle()
+    for _ = 1, 6 do
+      local run = w:accept(assert(w:take("submit")))
+      run.status, run.succeeded_indices, run.completed_at = "completed", { 0 }, w.now
+      for _ = 1, 100 do
+        if not w:pending("submit") and w.last_note.code ~= "quarantine" then
+          w:record("payments", 0, 50) -- whoever runs leaves it there
+          w:settle()
+          w:pass(5)
+        end
+      end
+    end
+    assert.equal("quarantine", w.last_note.code)
+    w:pass(120)
+    assert.is_nil(w:take("submit"))
+    w.commits.payments[0] = 3 -- an operator skips the record that kills the consumer
+    w:pass(61) -- commits are read
+    w:pass(11) -- it might have been somebody else at work: the commit has to stand still
+    local effect = assert(w:take("submit"))
+    assert.matches("payments/0=1:", effect.env.ROUSE_WAKE)
+  end)
+
   describe("quota", function()
     local function full(runs)
       return new { runs = runs, engine = function(engine) engine.quota = { codeengine = 8 } end }

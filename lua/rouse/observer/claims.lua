@@ -37,16 +37,18 @@ end
 
 --- What the script says about a record, checked; an error there wakes every job of the route, so that nothing is forgotten.
 function Claims:ask(route, record)
-  local ok, answer, code = task.guard(self.on_record, record, { now = task.now() })
+  local ok, answer, code = task.guard(function()
+    return table.pack(verdict.wakes(self.on_record(record, { now = task.now() }), self.jobs))
+  end)
   local where = { topic = record.topic, partition = record.partition, offset = record.offset }
   if not ok then
     where.reason, where.code = answer, code
     log.error("on_record failed: every job of the route is woken", where)
     return jobs_of(route)
   end
-  local wakes, message = verdict.wakes(answer, self.jobs)
+  local wakes = answer[1]
   if not wakes then
-    where.reason = message
+    where.reason = answer[2]
     log.error("on_record failed: every job of the route is woken", where)
     return jobs_of(route)
   end

@@ -7,8 +7,8 @@ local effects = {}
 
 local LEVELS = {
   woken = "info", conflict = "warn", ambiguous = "warn", submit_failed = "warn", list_failed = "warn",
-  read_failed = "warn", rule_error = "error", quarantine = "error", stuck = "warn", quota = "warn",
-  quota_removed = "warn",
+  read_failed = "warn", not_renewed = "warn", rule_error = "error", quarantine = "error", stuck = "warn",
+  quota = "warn", quota_removed = "warn",
 }
 
 local function describe(effect)
@@ -86,26 +86,38 @@ function perform.remove(observer, effect)
   end
 end
 
---- Commits a quiet group's offsets again, as they are now. The broker refuses that while the group has a member, whose own
---- commits renew them then.
+-- The group has members now: their own commits count, and while they are there nothing expires.
+local SERVED = { UNKNOWN_MEMBER_ID = true, NON_EMPTY_GROUP = true }
+
+--- Commits a quiet group's offsets again, as they are now.
 function perform.renew(observer, effect)
-  local list = observer.admin:group_offsets { group = effect.group, partitions = effect.partitions, timeout = 10 }
+  local answer = { kind = "renewed", unit = effect.unit }
+  local list, message, code = observer.admin:group_offsets { group = effect.group, partitions = effect.partitions,
+    timeout = 10 }
   local commits = {}
   for _, item in ipairs(list or {}) do
+    code = code or item.error
     if item.offset and not item.error then
       commits[#commits + 1] = item
     end
   end
-  if #commits == 0 then
-    return
+  if #commits > 0 then
+    local done, why, failed = observer.admin:alter_group_offsets { group = effect.group, partitions = commits,
+      timeout = 10 }
+    message, code = why or message, failed or code
+    for _, item in ipairs(done or {}) do
+      code = code or item.error
+    end
   end
-  local ok, message, code = observer.admin:alter_group_offsets {
-    group = effect.group, partitions = commits, timeout = 10,
-  }
-  local refused = ok and ok[1] and ok[1].error
-  log[ok and "debug" or "warn"](("offsets of the quiet group %s %s"):format(effect.group,
-    ok and not refused and "renewed" or "not renewed"),
-    { group = effect.group, partitions = #commits, reason = message, code = code or refused })
+  if SERVED[code] then
+    log.debug(("offsets of the group %s not renewed: it has members"):format(effect.group))
+  elseif code then
+    answer.error, answer.message = code, message
+  else
+    log.debug(("offsets of the quiet group %s renewed"):format(effect.group), { group = effect.group,
+      partitions = #commits })
+  end
+  return answer
 end
 
 local now = {}
@@ -136,7 +148,8 @@ function now.note(_, effect)
 end
 
 -- The event that answers each effect. One that is never answered would leave its unit waiting for ever.
-local FAILED = { list = "runs", read = "offsets", submit = "submitted", get = "got", commit = "committed" }
+local FAILED = { list = "runs", read = "offsets", submit = "submitted", get = "got", commit = "committed",
+  renew = "renewed" }
 
 --- The answer of an effect that could not be performed at all; what a submit has done is unknown then.
 local function failed(effect, message)

@@ -144,6 +144,10 @@ local function waits(add, unit)
   if unit.unread then
     add("    offsets could not be read: %s", unit.unread)
   end
+  if unit.renew_failures then
+    add("    the quiet group's offsets could not be renewed (%s), tried again in %s", unit.renew_failure,
+      duration(unit.renew_left or 0))
+  end
 end
 
 local function runs(add, unit)

@@ -19,11 +19,13 @@ end
 function rules.decide(script)
   local rule = script.decide or packaged_rule()
   return function(job, ctx)
-    local ok, verdict, code = task.guard(rule, job, ctx)
+    local ok, answer, code = task.guard(function()
+      return table.pack(verdicts.check(rule(job, ctx))) -- its answer is code of the user's too: metamethods
+    end)
     if not ok then
-      return nil, ("%s (%s)"):format(verdict, code)
+      return nil, ("%s (%s)"):format(answer, code)
     end
-    return verdicts.check(verdict)
+    return answer[1], answer[2]
   end
 end
 

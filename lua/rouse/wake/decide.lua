@@ -41,7 +41,8 @@ local function view(engine, unit, attempt)
   for i, run in ipairs(unit.running) do
     job.runs[i] = {
       name = run.name, created_at = run.created_at, status = run.status, requested = run.requested,
-      pending = run.pending, running = run.running, indices = run.indices,
+      pending = run.pending, running = run.running,
+      indices = table.move(run.indices or {}, 1, #(run.indices or {}), 1, {}), -- the rule's own: the list is the engine's
     }
   end
   return job

@@ -175,6 +175,14 @@ function events.on_committed(engine, event)
   unit.dirty = true
 end
 
+--- A renewal of quiet offsets was answered: { unit, error?, message? }.
+function events.on_renewed(engine, event)
+  local unit = engine.by_id[event.unit]
+  if unit then
+    watch.renewed(engine, unit, event)
+  end
+end
+
 --- The answer of a submit: { unit, name, run } or { unit, name, error, message, retry_after }.
 function events.on_submitted(engine, event)
   local unit = engine.by_id[event.unit]

@@ -146,6 +146,7 @@ local function unit_of(engine, unit, at)
     submitting = unit.pending and unit.pending.name,
     due = unit.due and math.max(0, unit.due - at.clock), wait_left = seconds_left(unit.wait_until, at.clock),
     backoff_left = seconds_left(unit.not_before, at.clock), renew_left = seconds_left(unit.renew_at, at.clock),
+    renew_failures = unit.renew_failures, renew_failure = unit.renew_failure,
     dedup_window = unit.spec.dedup_window, max_instances = unit.spec.max_instances,
   }
   local parts, runs = {}, {}

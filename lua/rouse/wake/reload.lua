@@ -57,7 +57,7 @@ local ANSWERS <const> = { reading = "offsets", refreshing = "offsets", submittin
 --- A unit whose answer is still on its way is kept aside until it arrives: another of the same name would be given it.
 local function retire(engine, unit)
   drop(engine, unit, function() return true end)
-  engine.by_id[unit.id] = nil
+  engine.by_id[unit.id], unit.renewing = nil, nil
   if ANSWERS[unit.phase] then
     engine.retired[unit.id] = unit
   end
@@ -88,6 +88,9 @@ local function update(engine, unit, given, rule_changed)
   drop(engine, unit, function(topic) return unit.topics[topic] and not topics[topic] end)
   if rule_changed or not same(unit.spec, given.spec or {}) then
     unit.wait_until = nil -- what the rule said, it said about something else
+    if unit.asked then
+      unit.asked.env = {}
+    end
     for _, part in ipairs(unit.parts) do
       part.ignored = nil
     end

@@ -90,7 +90,7 @@ end
 --- come again.
 function runs.date(self, run)
   if not coverage.finished(run) then
-    self.ended[run.name], self.rested[run.name], self.alive[run.name] = nil, nil, self.clock
+    self.ended[run.name], self.rested[run.name], self.last_alive[run.name] = nil, nil, self.clock
   end
   if not self.created[run.name] then
     self.created[run.name] = self.clock - (run.created_at and math.max(0, self.now - run.created_at) or 0)
@@ -123,14 +123,14 @@ function runs.take(self, target, event)
       if not self.ended[run.name] then
         local age = run.completed_at and math.max(0, self.now - run.completed_at) or 0
         -- By a clock on the wall that is fast it ended before it was last seen alive.
-        self.ended[run.name] = math.max(self.clock - age, self.alive[run.name] or -math.huge)
+        self.ended[run.name] = math.max(self.clock - age, self.last_alive[run.name] or -math.huge)
         watch.ended(self, run.job)
       end
     end
   end
   for name in pairs(self.created) do
     if not listed[name] then
-      self.created[name], self.rested[name], self.alive[name] = nil, nil, nil
+      self.created[name], self.rested[name], self.last_alive[name] = nil, nil, nil
     end
   end
   runs.clean(self, target, event.target)

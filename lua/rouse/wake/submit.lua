@@ -4,6 +4,7 @@ local backoff = require "rouse.backoff"
 local claiming = require "rouse.wake.claiming"
 local claims = require "rouse.wake.claims"
 local doors = require "rouse.wake.doors"
+local environment = require "rouse.wake.environment"
 local naming = require "rouse.wake.naming"
 local runs = require "rouse.wake.runs"
 local watch = require "rouse.wake.watch"
@@ -11,7 +12,6 @@ local watch = require "rouse.wake.watch"
 local submit = {}
 
 local MAX_SPEC = 253 -- characters of scale_array_spec (facts of the API)
-local MAX_MARKS = 300 -- partitions noted in a run's environment: a job run is at most 10 KiB
 local PERMANENT = { INVALID = true, NOT_FOUND = true, FORBIDDEN = true, UNAUTHORIZED = true }
 
 -- ---- building the run ----
@@ -19,15 +19,6 @@ local PERMANENT = { INVALID = true, NOT_FOUND = true, FORBIDDEN = true, UNAUTHOR
 local function single_topic(unit)
   local topic = next(unit.topics)
   return next(unit.topics, topic) == nil and topic or nil
-end
-
-local function topics_of(unit)
-  local names = {}
-  for topic in pairs(unit.topics) do
-    names[#names + 1] = topic
-  end
-  table.sort(names)
-  return table.concat(names, ",")
 end
 
 --- The indices of an index run, or nil when the run has to be a group run.
@@ -56,27 +47,6 @@ local function index_run(unit, eligible, verdict, count)
   return indices, parts
 end
 
-local function environment(unit, sources, assign, entries)
-  local env = {}
-  for _, source in ipairs(sources) do
-    for name, value in pairs(source) do
-      env[name] = value
-    end
-  end
-  local reset = "latest" -- of topics that differ the one that skips nothing
-  for _, topic in pairs(unit.topics) do
-    reset = topic.reset == "latest" and reset or "earliest"
-  end
-  env.KAFKA_TOPIC = topics_of(unit)
-  env.CONSUMER_GROUP = unit.group
-  env.ROUSE_ASSIGN = assign
-  env.ROUSE_RESET = reset
-  if #entries > 0 then
-    env.ROUSE_WAKE = naming.encode(entries)
-  end
-  return env
-end
-
 --- Begins a submit for a wake verdict.
 function submit.start(engine, unit, open, eligible, verdict)
   if verdict.indices and not single_topic(unit) then
@@ -102,35 +72,31 @@ function submit.start(engine, unit, open, eligible, verdict)
   if indices and #indices == 0 then
     return engine:hold(unit, open, "wait", { reason = "the rule chose only partitions without work" }, 60)
   end
-  local assign = indices and "index" or "group"
+  local assign, asked = indices and "index" or "group", unit.asked
+  local built, message = environment.build(unit, { own = engine.jobs[unit.job] or {}, assign = assign,
+    parts = parts or open, sources = { asked and asked.env or {}, verdict.env or {} } })
+  if not built then
+    return engine:hold(unit, open, "rule_error", { reason = message }, 60)
+  end
   if not indices then
-    indices, parts = {}, open
+    indices, count = {}, built.parts and math.min(count, #built.parts) or count
     for i = 1, count do
       indices[i] = i - 1
     end
   end
-  local entries = {}
-  for _, part in ipairs(unit.mode == "lag" and parts or {}) do
-    if #entries < MAX_MARKS then
-      entries[#entries + 1] = { topic = part.topic, partition = part.partition, attempt = part.attempt or 1,
-        start = part.start }
-    end
-  end
   local name, number = naming.next(unit.job, engine.targets[unit.target].runs)
-  local asked = unit.asked
   unit.phase, unit.asked, unit.gather_until = "submitting", nil, nil
-  unit.pending = { name = name, number = number, parts = open, entries = entries, indices = indices, assign = assign,
-    reason = verdict.reason or (asked and asked.reason), asked = asked }
+  unit.pending = { name = name, number = number, parts = open, entries = built.entries, indices = indices,
+    assign = assign, reason = verdict.reason or (asked and asked.reason), asked = asked }
   for _, part in ipairs(unit.parts) do
     claims.ride(part)
   end
   for _, part in ipairs(open) do
     part.submitting = true
   end
-  local env = environment(unit, { asked and asked.env or {}, verdict.env or {} }, assign, entries)
-  unit.pending.env = env
+  unit.pending.env = built.env
   engine:effect { kind = "submit", unit = unit.id, target = unit.target, job = unit.job, name = name, indices = indices,
-    env = env }
+    env = built.env }
 end
 
 -- ---- the answer ----
@@ -189,7 +155,7 @@ function submit.answered(engine, unit, event)
     for _, entry in ipairs(pending.entries) do
       local part = unit.index[entry.topic] and unit.index[entry.topic][entry.partition]
       if part then -- the topic may have left the routes
-        part.tried = { attempt = entry.attempt, name = pending.name, at = engine.clock,
+        part.tried = { attempt = entry.attempt, name = pending.name,
           mark = naming.mark(entry.topic, entry.partition, entry.start) }
       end
     end

@@ -1,5 +1,6 @@
 --- What commits tell between evaluations (pure): a group that somebody else serves, a run that makes no progress while there is
 --- work, and offsets of quiet groups that have to be renewed before they expire.
+local backoff = require "rouse.backoff"
 local facts = require "rouse.wake.facts"
 
 local watch = {}
@@ -71,26 +72,45 @@ function watch.progress(engine, unit)
   end
 end
 
---- Renews the offsets of a group that has been quiet: without a run, in time before the broker forgets them.
+local RETRY <const> = { first = 60, max = 3600 } -- seconds after a renewal that failed
+
+--- Renews the offsets of a group in time before the broker forgets them: those of partitions that no run of ours can commit for.
+--- While instances share a group it has members, and a broker forgets nothing of theirs.
 function watch.renew(engine, unit)
   local how = engine.renew
   if not how or unit.mode ~= "lag" then
     return
   end
   unit.renew_at = unit.renew_at or engine.clock + how.first
-  if engine.clock < unit.renew_at or (unit.active or 0) > 0 or not unit.calm then
+  if engine.clock < unit.renew_at or unit.renewing or (unit.shared or 0) > 0 or unit.phase ~= "idle" then
     return
   end
-  unit.renew_at = engine.clock + how.every
   local partitions = {}
   for _, part in ipairs(unit.parts) do
-    if part.committed then
+    if part.committed and not part.error and not part.indexed and not part.moving then
       partitions[#partitions + 1] = { topic = part.topic, partition = part.partition }
     end
   end
-  if #partitions > 0 then
-    engine:effect { kind = "renew", unit = unit.id, group = unit.group, partitions = partitions }
+  if #partitions == 0 then
+    return
   end
+  unit.renewing = true
+  engine:effect { kind = "renew", unit = unit.id, group = unit.group, partitions = partitions }
+end
+
+--- A renewal was answered; one that failed is tried again soon, long before anything expires.
+function watch.renewed(engine, unit, event)
+  local how = engine.renew or watch.RENEW
+  unit.renewing = nil
+  if not event.error then
+    unit.renew_failures, unit.renew_failure, unit.renew_at = nil, nil, engine.clock + how.every
+    return
+  end
+  unit.renew_failures, unit.renew_failure = (unit.renew_failures or 0) + 1, event.message or event.error
+  local seconds = backoff.delay(unit.renew_failures, { first = RETRY.first, max = RETRY.max, random = engine.random })
+  unit.renew_at = engine.clock + math.min(seconds, how.every)
+  engine:effect { kind = "note", unit = unit.id, job = unit.job, group = unit.group, code = "not_renewed",
+    fields = { error = event.error, reason = event.message, seconds = unit.renew_at - engine.clock } }
 end
 
 return watch
