@@ -51,7 +51,7 @@ function wake.new(options)
   local engine = setmetatable({
     units = {}, by_id = {}, jobs = options.jobs or {}, decide = options.decide, quota = options.quota or {},
     renew = options.renew, random = options.random or math.random, targets = {}, doors = {}, touched = {}, ended = {},
-    windows = {}, retired = {}, removed = {}, created = {}, rested = {}, last_alive = {},
+    windows = {}, retired = {}, removed = {}, created = {}, rested = {}, last_alive = {}, forget_at = 0,
     gather = options.gather or wake.GATHER, effects = {}, now = 0, clock = 0,
   }, Engine)
   for _, given in ipairs(options.units) do

@@ -132,6 +132,53 @@ describe("watch", function()
     assert.is_not_nil(w:take("renew"))
   end)
 
+  it("counts attempts anew where a start comes back after progress, in a topic made anew", function()
+    local w = new()
+    local function round(offset, commit)
+      w:record("payments", 0, offset)
+      w:settle()
+      if not w:pending("submit") then w:pass(30) end
+      local effect = assert(w:take("submit"))
+      local run = w:accept(effect)
+      run.status, run.succeeded_indices, run.completed_at = "completed", { 0 }, w.now
+      w.commits.payments[0] = commit
+      w:pass(6)
+      return effect.env.ROUSE_WAKE:match("payments/0=(%d+):")
+    end
+    assert.equal("1", round(0, 0))
+    assert.equal("2", round(0, 1)) -- the second one makes it
+    w.runs = {} -- finished runs vanish here
+    w:pass(61)
+    w.commits.payments[0] = 0
+    w:pass(61)
+    assert.equal("1", round(0, 0))
+  end)
+
+  it("remembers no runs that are gone for ever", function()
+    local w = new()
+    for offset = 0, 40 do
+      w:record("payments", 0, offset)
+      w:settle()
+      if not w:pending("submit") then w:pass(70) end
+      local run = w:accept(assert(w:take("submit")), {})
+      w:pass(6)
+      run.status, run.succeeded_indices, run.completed_at = "completed", { 0 }, w.now
+      w.commits.payments[0] = offset + 1
+      w:pass(120)
+      for effect in function() return w:take("remove") end do
+        for i = #w.runs, 1, -1 do
+          if w.runs[i].name == effect.name then table.remove(w.runs, i) end
+        end
+      end
+    end
+    assert.is_true(#w.runs < 6)
+    local count = 0
+    for _, memory in ipairs { w.engine.ended, w.engine.removed, w.engine.created, w.engine.rested } do
+      for _ in pairs(memory) do count = count + 1 end
+    end
+    assert.is_true(count < 20, count .. " runs are remembered")
+  end)
+
   describe("renewal", function()
     local function renewing(fields)
       fields = fields or {}

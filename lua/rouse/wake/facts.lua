@@ -49,9 +49,11 @@ function facts.take(part, read, reset)
     part.start = part.low
   else
     part.start = nil
-    return part.end_offset ~= nil
   end
-  return false
+  if part.tried and part.start and part.start ~= part.tried.start then
+    part.tried = nil -- there was progress: what comes to this start again, in a topic made anew say, begins anew
+  end
+  return part.start == nil and reset ~= "earliest" and part.end_offset ~= nil
 end
 
 --- A ring with a record: work from the start to there is proven.

@@ -133,7 +133,40 @@ function runs.take(self, target, event)
       self.created[name], self.rested[name], self.last_alive[name] = nil, nil, nil
     end
   end
+  runs.forget(self)
   runs.clean(self, target, event.target)
+end
+
+--- Whether the name of a run still means something to anybody.
+local function known(self, name)
+  for _, target in pairs(self.targets) do
+    if target.listed and target.listed[name] then
+      return true
+    end
+  end
+  for _, unit in ipairs(self.units) do
+    for _, part in ipairs(unit.parts) do
+      if part.tried and part.tried.name == name then
+        return true
+      end
+    end
+  end
+  return false
+end
+
+--- Ends and removals of runs that are gone are forgotten after a while, or they would add up for as long as an observer lives.
+function runs.forget(self)
+  if self.clock < self.forget_at then
+    return
+  end
+  self.forget_at = self.clock + KEEP
+  for _, memory in ipairs { self.ended, self.removed } do
+    for name, at in pairs(memory) do
+      if self.clock - at > KEEP and not known(self, name) then
+        memory[name] = nil
+      end
+    end
+  end
 end
 
 return runs

@@ -155,7 +155,7 @@ function submit.answered(engine, unit, event)
     for _, entry in ipairs(pending.entries) do
       local part = unit.index[entry.topic] and unit.index[entry.topic][entry.partition]
       if part then -- the topic may have left the routes
-        part.tried = { attempt = entry.attempt, name = pending.name,
+        part.tried = { attempt = entry.attempt, name = pending.name, start = entry.start,
           mark = naming.mark(entry.topic, entry.partition, entry.start) }
       end
     end
