@@ -5,6 +5,7 @@ local coverage = require "rouse.wake.coverage"
 local doors = require "rouse.wake.doors"
 local facts = require "rouse.wake.facts"
 local naming = require "rouse.wake.naming"
+local reload = require "rouse.wake.reload"
 local runs = require "rouse.wake.runs"
 local submit = require "rouse.wake.submit"
 local wake = require "rouse.wake"
@@ -90,7 +91,7 @@ mutations["a partition that cannot be read has no lag"] = { by = "W1", break_it 
     return function(engine, event)
       local unit = engine.by_id[event.unit]
       for _, read in ipairs(event.parts or {}) do
-        local part = unit.index[read.topic][read.partition]
+        local part = unit and unit.index[read.topic] and unit.index[read.topic][read.partition] or {}
         if read.error and part.end_offset then
           local stop = math.max(part.end_offset, (part.proof or 0) + 1)
           read.error, read.committed, read.low, read.end_offset = nil, stop, part.low, stop
@@ -182,6 +183,22 @@ mutations["submits for every partition, with work or without"] = { by = "W2", br
     return function(engine, unit, _, _, verdict)
       verdict.instances = nil
       return start(engine, unit, unit.parts, unit.parts, verdict)
+    end
+  end)
+end }
+
+mutations["a job that comes back waits for the answer that came while it was gone"] = { by = "W1", break_it = function()
+  return replace(reload, "late", function() return function() end end)
+end }
+
+mutations["a job that comes back is not evaluated"] = { by = "W1", break_it = function()
+  return replace(reload, "apply", function(apply)
+    return function(engine, event)
+      local result = apply(engine, event)
+      for _, id in ipairs(result.added) do
+        engine.by_id[id].phase = "gone"
+      end
+      return result
     end
   end)
 end }

@@ -10,6 +10,7 @@ local PERMANENT = { INVALID = true, NOT_FOUND = true, FORBIDDEN = true, UNAUTHOR
 local FIRST, LIMIT, QUARANTINE = 5, 6, 600 -- back-off after runs without progress
 local STILL = 10 -- seconds that a commit moved by somebody else has to stand still
 local TIMEOUT = 30 -- of a request
+local WATCH = 6 -- seconds within which an observer finds changed files
 local HEADROOM, ROOM = 5, 10 -- runs kept free below the quota; seconds between looks for room
 
 local function key(topic, partition)
@@ -28,7 +29,8 @@ end
 function Bounds:of(unit)
   local mine = self.units[unit.id]
   if not mine then
-    mine = { excuse = 0, parts = {}, failures = {}, reads = {}, flying = {}, fruitless = {}, ignored = {}, served = {} }
+    mine = { excuse = 0, parts = {}, failures_of = {}, reads_of = {}, flying_of = {}, fruitless = {}, ignored = {},
+      served = {} }
     self.units[unit.id] = mine
   end
   return mine
@@ -57,7 +59,7 @@ function Bounds:deadline(world, unit, id, need)
   if self.alive == 0 or world.down then
     return math.huge, "nobody can"
   end
-  for _, since in pairs(mine.flying) do
+  for _, since in pairs(mine.flying_of) do
     later(mine, math.min(world.clock, since + 2 * TIMEOUT), "a submit is under way")
   end
   if #world.project.runs >= world.project.quota - HEADROOM then
@@ -74,6 +76,10 @@ function Bounds:deadline(world, unit, id, need)
   if part and part.at > at then
     at, why = part.at, part.why
   end
+  local window = (mine.woken_at or 0) + (unit.spec.dedup_window or 0)
+  if (unit.spec.dedup_window or 0) > 0 and window > at then
+    at, why = window, "inside the dedup window"
+  end
   local last = world.project.vanish and mine.fruitless[id]
   if last then -- its end is when it was missed
     at = at + self.detect + fruitless_delay(last.count + 1)
@@ -81,20 +87,25 @@ function Bounds:deadline(world, unit, id, need)
   return at + self.detect + (mine.served[id] and STILL or 0), why
 end
 
---- Forgets what cannot matter any more: an excuse that is over, where nothing waits.
+--- Forgets what cannot matter any more: an excuse that is over lives on only in what already waited then.
 function Bounds:forget(world)
-  local idle = true
+  local clock = world.clock
   for _, unit in ipairs(world.oracle.units) do
     local mine = self:of(unit)
-    for id, part in pairs(mine.parts) do
-      mine.parts[id] = (part.at > world.clock or unit.needs[id]) and part or nil
+    for id, need in pairs(unit.needs) do
+      local part = mine.parts[id]
+      for _, at in ipairs { self.all, mine.excuse, part and part.at or 0 } do
+        need.since = at <= clock and math.max(need.since, at) or need.since
+      end
     end
-    if not next(unit.needs) and mine.excuse <= world.clock then
+    for id, part in pairs(mine.parts) do
+      mine.parts[id] = part.at > clock and part or nil
+    end
+    if mine.excuse <= clock then
       mine.excuse, mine.why = 0, nil
     end
-    idle = idle and not next(unit.needs)
   end
-  if idle and self.all <= world.clock then
+  if self.all <= clock then
     self.all, self.all_why = 0, nil
   end
 end
@@ -109,7 +120,7 @@ function Bounds:booted(world, o)
   o.born = world.clock
   self.lists[o.id] = 0
   for _, mine in pairs(self.units) do
-    mine.failures[o.id], mine.reads[o.id], mine.flying[o.id] = nil, nil, nil
+    mine.failures_of[o.id], mine.reads_of[o.id], mine.flying_of[o.id] = nil, nil, nil
   end
   if self.alive == 0 then
     self:everybody(world.clock, "an observer started")
@@ -129,7 +140,7 @@ function Bounds:crashed(world)
   self.alive = self.alive - 1
   for id, o in ipairs(world.observers) do
     for _, mine in pairs(o.alive and {} or self.units) do
-      mine.flying[id] = nil
+      mine.flying_of[id] = nil
     end
   end
 end
@@ -158,12 +169,12 @@ end
 function Bounds:read(world, o, item)
   for id, mine in pairs(self.units) do
     if id == item.unit then
-      local failures = mine.reads[o.id] or 0
+      local failures = mine.reads_of[o.id] or 0
       if item.failed then
-        mine.reads[o.id] = failures + 1
+        mine.reads_of[o.id] = failures + 1
         later(mine, world.clock + math.min(30, 2 ^ failures), "a reading failed")
       else
-        mine.reads[o.id] = 0
+        mine.reads_of[o.id] = 0
         for _, part in ipairs(item.parts) do
           if part.error then
             later(mine, world.clock + ACTIVE, "a partition could not be read")
@@ -199,14 +210,14 @@ end
 
 function Bounds:submitting(world, o, unit)
   local mine = self:of(unit)
-  mine.flying[o.id] = world.clock
+  mine.flying_of[o.id] = world.clock
   later(mine, world.clock, "a wake was tried")
 end
 
 local function failed(self, world, o, unit, code, retry_after)
   local mine = self:of(unit)
-  local count = (mine.failures[o.id] or 0) + 1
-  mine.failures[o.id], mine.flying[o.id] = count, nil
+  local count = (mine.failures_of[o.id] or 0) + 1
+  mine.failures_of[o.id], mine.flying_of[o.id] = count, nil
   local delay = math.min(300, (PERMANENT[code] and 60 or 1) * 2 ^ (count - 1))
   later(mine, world.clock + math.max(delay, retry_after or 0), "a submit failed")
 end
@@ -218,7 +229,7 @@ function Bounds:answered(world, o, unit, answer)
   elseif answer.code then
     failed(self, world, o, unit, answer.code, answer.retry_after)
   else
-    mine.failures[o.id], mine.flying[o.id] = nil, nil
+    mine.failures_of[o.id], mine.flying_of[o.id] = nil, nil
     local window = o.skew < 0 and unit.spec.dedup_window or 0 -- by its clock the run was created just now
     later(mine, world.clock + window, "a wake was accepted")
     local run = world.project.by_name[answer.effect.name]
@@ -231,7 +242,7 @@ end
 function Bounds:got(world, o, unit, item)
   local mine = self:of(unit)
   if item.run then
-    mine.flying[o.id] = nil
+    mine.flying_of[o.id] = nil
     later(mine, world.clock, "a run was found")
   else
     failed(self, world, o, unit, "CONFLICT")
@@ -245,12 +256,20 @@ function Bounds:woken(world, unit, run)
       self:part(unit, id, world.clock + fruitless_delay(last.count + 1), "an attempt after one without progress")
     end
   end
-  local window = unit.spec.dedup_window or 0
   for _, other in ipairs(world.oracle.units) do
-    if window > 0 and other.job == unit.job then
-      later(self:of(other), world.clock + window, "inside the dedup window")
+    if other.job == unit.job then
+      self:of(other).woken_at = world.clock
     end
   end
+end
+
+--- The routes' files have changed, observers are about to find out.
+function Bounds:edited(world)
+  self:everybody(world.clock + WATCH, "the routes were edited")
+end
+
+function Bounds:reloaded(world)
+  self:everybody(world.clock, "an observer reloaded")
 end
 
 --- A run that ended where it began on a partition counts as fruitless there.

@@ -39,9 +39,73 @@ local function start(small)
   return w
 end
 
+-- Requests are served in the moment they are sent; only answers (and rings, and what the API shows) travel. That loses no
+-- behaviour: an observer does nothing between a request of its and the service's look at it that this look could see, and what
+-- others do in between they could as well have done before the step that sent it. Commits are read before ends: a record that
+-- comes between the two could as well have come before both, a commit as well after both. So it is with fetches and starts.
+local REQUESTS <const> = {
+  fetch = true, list = true, read_commits = true, read_ends = true, submit = true, get = true, remove = true,
+  commit = true, alter = true, begin = true,
+}
+
 -- Whether an item is a message: it may be overtaken by others.
 local function is_message(w, item)
   return item.at <= w.clock and item.kind ~= "timer"
+end
+
+local function faults_of(w, item)
+  return w.left.faults > 0 and FAULTS[item.kind] or {}
+end
+
+-- The first request that waits to be served.
+local function request(w)
+  for i, item in ipairs(w.queue) do
+    if REQUESTS[item.kind] and is_message(w, item) then
+      return i, item
+    end
+  end
+end
+
+-- Serves requests; at one that may go wrong the worlds part. Tells whether all were arms of the doorbell, if any.
+local function serve(w)
+  local i, item = request(w)
+  local only_arms = true
+  while i and #faults_of(w, item) == 0 do
+    only_arms = only_arms and item.kind == "fetch"
+    w:step(table.remove(w.queue, i))
+    i, item = request(w)
+  end
+  return only_arms and not i
+end
+
+-- The observer's only message that it can get before it acts, by its place in the queue: nothing else is under way for it, and
+-- no record can ring.
+local function only_message(w, o)
+  local found
+  for i, item in ipairs(w.queue) do
+    if item.id == o.id and is_message(w, item) then
+      if found then
+        return nil
+      end
+      found = i
+    end
+  end
+  return found and (w.left.records == 0 or not (next(o.fetches.quick) or next(o.fetches.patient))) and found
+end
+
+-- A message that changes nothing but the observer that gets it: whatever else happens can as well happen after it. Then only it
+-- is looked at, and the observer's crash before it.
+local function private(w)
+  for id, o in ipairs(w.observers) do
+    local i = o.alive and only_message(w, o)
+    if i then
+      local copy = state.copy(w)
+      copy:step(table.remove(copy.queue, i))
+      if serve(copy) then
+        return i, id
+      end
+    end
+  end
 end
 
 --- Everything that can happen next: { label, function that makes it happen }.
@@ -50,13 +114,17 @@ local function choices(w)
   local function add(label, act)
     list[#list + 1] = { label = label, act = act }
   end
+  local only, whose = request(w), nil
+  if not only then
+    only, whose = private(w)
+  end
   for i, item in ipairs(w.queue) do
-    if is_message(w, item) then
+    if is_message(w, item) and i == (only or i) then
       busy = true
       add(item.kind, function(copy)
         copy:step(table.remove(copy.queue, i))
       end)
-      for _, how in ipairs(w.left.faults > 0 and FAULTS[item.kind] or {}) do
+      for _, how in ipairs(faults_of(w, item)) do
         add(item.kind .. " " .. how, function(copy)
           copy.left.faults = copy.left.faults - 1
           copy.faults[OPS[item.kind]] = { { op = item.kind, how = how, delay = 20, which = 0 } }
@@ -64,6 +132,15 @@ local function choices(w)
         end)
       end
     end
+  end
+  if only then
+    if whose and w.left.crashes > 0 then
+      add("crash", function(copy)
+        copy.left.crashes = copy.left.crashes - 1
+        steps.perform.crash(copy, { observer = whose })
+      end)
+    end
+    return list
   end
   local waiting = 0
   for r, run in ipairs(w.project.runs) do
@@ -132,6 +209,7 @@ end
 
 -- Timers that nobody waits for any more are no part of the state.
 local function tidy(w)
+  serve(w)
   for i = #w.queue, 1, -1 do
     local item = w.queue[i]
     local o = item.id and w.observers[item.id]
@@ -148,9 +226,15 @@ local function tidy(w)
   for _, run in ipairs(w.project.runs) do
     for _, inst in pairs(run.instances) do
       inst.idle_since, inst.committed_at = nil, nil
+      if inst.state == "ended" then
+        inst.pos, inst.unsaved, inst.waits, inst.took = nil, nil, nil, nil
+      end
+    end
+    if run.live == 0 then
+      run.starts, run.moved, run.tried, run.nature = nil, nil, nil, nil
     end
   end
-  w.faults = {}
+  w.faults, w.submits, w.project.history = {}, {}, {}
   w.oracle.bounds:forget(w)
 end
 
@@ -168,8 +252,8 @@ local function replay(small, path)
     local choice = choices(w)[number]
     w:say("-- %s", choice.label)
     choice.act(w)
-    w.oracle:after(w)
     tidy(w)
+    w.oracle:after(w)
   end
   return w.trace
 end
@@ -191,8 +275,8 @@ function explore.run(small, how)
       local copy = state.copy(w)
       copy.path = { choice = number, from = w.path }
       choice.act(copy)
-      copy.oracle:after(copy)
       tidy(copy)
+      copy.oracle:after(copy)
       result.steps = result.steps + 1
       if copy.violation then
         result.violation, result.trace, result.complete = copy.violation, replay(small, copy.path), false

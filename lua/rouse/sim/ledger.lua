@@ -29,6 +29,11 @@ function Ledger:rung(event)
   end
 end
 
+--- The observer routes a unit no longer, and with it goes what it knew of it.
+function Ledger:forget(unit)
+  self.proofs[unit], self.reads[unit] = {}, nil
+end
+
 function Ledger:listed(item)
   self.runs, self.list_seen, self.list_sent = {}, item.seen, item.sent
   for i, run in ipairs(item.runs) do
@@ -38,6 +43,18 @@ function Ledger:listed(item)
     end
     self.runs[i] = copy
   end
+  for name, own in pairs(self.own) do -- what a list that was sent later shows counts
+    own.run = own.clock >= item.sent and not self:lists(name) and own.run or nil
+  end
+end
+
+function Ledger:lists(name)
+  for _, run in ipairs(self.runs) do
+    if run.name == name then
+      return true
+    end
+  end
+  return false
 end
 
 --- A run that this observer knows to exist since then, whatever an older list says.
@@ -45,9 +62,12 @@ function Ledger:accepted(run, clock)
   self.own[run.name] = { run = run, clock = clock }
 end
 
---- Names of the runs that this observer knows from answers.
+--- Names of the runs that this observer knows, from the list or from answers.
 function Ledger:known()
   local names = {}
+  for _, run in ipairs(self.runs) do
+    names[run.name] = true
+  end
   for name in pairs(self.own) do
     names[name] = true
   end
@@ -99,12 +119,8 @@ end
 ---@return table<string, boolean> open, integer count
 function Ledger:open(unit, jobs, still)
   local runs = { table.unpack(self.runs) }
-  local listed = {}
-  for _, run in ipairs(runs) do
-    listed[run.name] = true
-  end
   for name, own in pairs(self.own) do
-    if not listed[name] and own.clock >= (self.list_sent or 0) then
+    if own.run and not self:lists(name) and own.clock >= (self.list_sent or 0) then
       runs[#runs + 1] = own.run
     end
   end

@@ -10,6 +10,7 @@ local observer = { handlers = {} }
 local handlers = observer.handlers
 
 local REFRESH = 60 -- seconds between looks at the topics
+local WATCH = 6 -- seconds within which changed files are found
 
 -- The world whose event the engine handles: a copied engine keeps its functions, which must not keep the world they came from.
 local current
@@ -60,6 +61,35 @@ function observer.boot(world, id)
     world:post(REFRESH, "refresh", { id = id, life = o.life })
   end
   return o
+end
+
+--- The files have changed: each observer finds out in its own time.
+function observer.reload(world, rule_changed)
+  for id, o in ipairs(world.observers) do
+    if o.alive then
+      world:post(world:within { 0, WATCH }, "reload", { id = id, life = o.life, rule_changed = rule_changed })
+    end
+  end
+end
+
+function handlers.reload(world, item)
+  local o, config = world:observer_of(item), world.config
+  if not o then
+    return -- whoever starts later reads the files as they are then
+  end
+  local event = { kind = "reload", units = world:make_units(), rule_changed = item.rule_changed, renew = config.renew,
+    decide = item.rule_changed and decider(config.decide or packaged.decide()) or nil }
+  observer.emit(world, o, event)
+  local outcome, what = event.outcome, "the same routes"
+  if #outcome.removed > 0 then
+    what = table.concat(outcome.removed, ",") .. " gone"
+  elseif #outcome.added > 0 then
+    what = table.concat(outcome.added, ",") .. " new"
+  end
+  world:say("observer %d has reloaded: %s", o.id, what)
+  world.oracle:reloaded(world, o, event)
+  o.counts = {}
+  tell_partitions(world, o)
 end
 
 function observer.crash(world, id)

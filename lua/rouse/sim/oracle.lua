@@ -10,6 +10,7 @@
 local bounds = require "rouse.sim.bounds"
 local ledger = require "rouse.sim.ledger"
 local naming = require "rouse.wake.naming"
+local needs = require "rouse.sim.needs"
 
 local Oracle = { __name = "rouse.sim.oracle" }
 Oracle.__index = Oracle
@@ -38,61 +39,6 @@ local function key(topic, partition)
   return topic .. "/" .. partition
 end
 
--- ---- what is so ----
-
---- Live instances of the unit's group in truth: partitions covered by index, and how many share the group.
-local function truth(world, unit)
-  local index, shared, live = {}, 0, 0
-  for _, run in ipairs(world.project.runs) do
-    if run.live > 0 and run.group == unit.group then
-      for i, inst in pairs(run.instances) do
-        if inst.state ~= "ended" then
-          live = live + 1
-          if not run.by_index then
-            shared = shared + 1
-          else
-            for _, topic in ipairs(run.topics) do
-              index[key(topic, i)] = true
-            end
-          end
-        end
-      end
-    end
-  end
-  return index, shared, live
-end
-
---- Partitions with a consumable record past the group's start that no live instance covers.
-function Oracle:recount(world)
-  for _, unit in ipairs(self.units) do
-    if unit.mode == "lag" and not world.config.broken[unit.job] then
-      local index, shared, live = truth(world, unit)
-      local capped = unit.spec.max_instances and live >= unit.spec.max_instances
-      for _, name in ipairs(unit.names) do
-        local topic = unit.topics[name]
-        local count = world.cluster.topics[name] and world.cluster.topics[name].count or 0
-        for partition = 0, count - 1 do
-          local id = key(name, partition)
-          local start = world.cluster:start(unit.group, name, partition, topic.reset)
-          local record = start and world.cluster:consumable(name, partition, start)
-          local open = record and not index[id] and not capped
-          if open and shared > 0 then
-            shared, open = shared - 1, false
-          end
-          if open and self.bounds:ignored(unit, id) then
-            open = world.cluster:consumable(name, partition, self.bounds:ignored(unit, id)) ~= nil
-          end
-          if not open then
-            unit.needs[id] = nil
-          elseif not unit.needs[id] then
-            unit.needs[id] = { since = world.clock, record = record }
-          end
-        end
-      end
-    end
-  end
-end
-
 function Oracle:before(world)
   for _, unit in ipairs(self.units) do
     for id, need in pairs(unit.needs) do
@@ -109,8 +55,38 @@ function Oracle:after(world)
   local version = world.version + world.cluster.version + world.project.version
   if version ~= self.seen_version then
     self.seen_version = version
-    self:recount(world)
+    needs.recount(self, world)
   end
+end
+
+--- The files have changed: what they do not name any more is judged no longer, what they name again from now on. Observers
+--- find out a little later.
+function Oracle:edited(world)
+  local named = {}
+  for _, unit in ipairs(world:make_units()) do
+    named[unit.id] = unit
+  end
+  for _, unit in ipairs(self.units) do
+    local now = named[unit.id]
+    if now and unit.gone then
+      unit.back = world.clock
+    end
+    unit.gone = not now
+    if now then
+      unit.spec, unit.topics, unit.assign = now.spec, now.topics, now.assign
+    else
+      unit.needs = {}
+    end
+  end
+  world.version = world.version + 1
+  self.bounds:edited(world)
+end
+
+function Oracle:reloaded(world, o, event)
+  for _, id in ipairs(event.outcome.removed) do
+    self.ledgers[o.id]:forget(id)
+  end
+  self.bounds:reloaded(world)
 end
 
 --- Whether anything still waits.
@@ -157,17 +133,17 @@ function Oracle:decided(world, job, verdict)
   self.bounds:decided(world, unit, job, verdict)
 end
 
---- A submit leaves: W2 and the freshness of W4.
+--- A submit leaves: W2 and the freshness of W4. Returns what it rests on.
 function Oracle:submitting(world, o, effect)
   local unit, book = self.by_id[effect.unit], self.ledgers[o.id]
   self.stats.submits = self.stats.submits + 1
   self.bounds:submitting(world, o, unit)
-  o.basis = { seen = book.list_seen or -math.huge, sent = book.list_sent or -math.huge, known = book:known() }
-  if world.clock - o.basis.sent > K - 30 then
-    world:violate("W4", "%s rests on a run list that is %.1f seconds old", effect.name, world.clock - o.basis.sent)
+  local basis = { seen = book.list_seen or -math.huge, sent = book.list_sent or -math.huge, known = book:known() }
+  if world.clock - basis.sent > K - 30 then
+    world:violate("W4", "%s rests on a run list that is %.1f seconds old", effect.name, world.clock - basis.sent)
   end
   if unit.mode ~= "lag" then
-    return
+    return basis
   end
   local open, count = book:open(unit, world.project.jobs, function(id, start)
     local topic, partition = id:match("^(.*)/(%d+)$")
@@ -182,6 +158,7 @@ function Oracle:submitting(world, o, effect)
       world:violate("W2", "%s: partition %d has no proven work, or is covered", effect.name, index)
     end
   end
+  return basis
 end
 
 --- The engine says that a run exists: it has to know from an answer.
@@ -210,9 +187,8 @@ function Oracle:created(world, o, item, run, code)
     end
   end
   for _, other in ipairs(world.project.runs) do
-    if other ~= run and other.job == run.job and other.created and other.created > item.basis.seen
-      and not item.basis.known[other.name] and not (world.project.vanish and #world.observers > 1)
-      and (world.project.vanished or 0) <= item.basis.seen then
+    if other ~= run and other.job == run.job and other.created and not item.basis.known[other.name]
+      and not (world.project.vanish and #world.observers > 1) and (world.project.vanished or 0) <= item.basis.seen then
       world:violate("W4", "%s was created beside %s, which came after the list it rests on", run.name, other.name)
     end
   end
@@ -232,6 +208,9 @@ end
 function Oracle:refused(world, o)
   for _, run in ipairs(world.project.runs) do
     local fate = self:removable(world, run)
+    for _, unit in ipairs(self.units) do -- runs of a job that is not routed are nobody's
+      fate = fate and unit.job == run.job and (unit.gone or world.clock - (unit.back or 0) < 4 * K) and nil or fate
+    end
     if fate and world.clock - fate > 4 * K and world.clock - o.born > 4 * K then
       world:violate("W8", "the quota is full although %s is finished since %.0f seconds", run.name, world.clock - fate)
     end

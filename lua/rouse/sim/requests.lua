@@ -114,8 +114,8 @@ end
 function perform.submit(world, o, effect)
   world:say("observer %d submits %s, %d instance(s) %s, %s", o.id, effect.name, #effect.indices,
     table.concat(effect.indices, ","), effect.env.ROUSE_ASSIGN)
-  world.oracle:submitting(world, o, effect)
-  send(world, o, "submit", { effect = effect, sent = world.clock, basis = o.basis })
+  send(world, o, "submit", { effect = effect, sent = world.clock,
+    basis = world.oracle:submitting(world, o, effect) })
 end
 
 -- How each fault of a submit answers, and whether the run is created all the same.

@@ -79,6 +79,11 @@ local function new_config(r, seed)
   }, names
 end
 
+local function reload(r, names)
+  local what = r:pick { "same", "same", "rule", "bad", "remove", "remove", "back", "back", "window", "window" }
+  return { kind = "reload", what = what, job = r:pick(names), seconds = what == "window" and r:int(0, 40) or nil }
+end
+
 local FAULTS = {
   { op = "submit", how = "refused" }, { op = "submit", how = "dropped" }, { op = "submit", how = "lost" },
   { op = "submit", how = "late" }, { op = "submit", how = "slow" }, { op = "submit", how = "throttled" },
@@ -136,6 +141,18 @@ local function pick_kind(r)
   end
 end
 
+local function job_names(config)
+  local list, seen = {}, {}
+  for _, route in ipairs(config.routes) do
+    for _, each in ipairs(route.jobs) do
+      list[#list + 1] = not seen[each.name] and each.name or nil
+      seen[each.name] = true
+    end
+  end
+  table.sort(list)
+  return list
+end
+
 --- The world and the schedule of a seed.
 ---@param seed integer
 ---@return rouse.sim.Config config with steps; its `calm` is when faults end
@@ -143,11 +160,16 @@ function schedule.new(seed)
   local r = random.new(seed, "schedule")
   local config, names = new_config(r, seed)
   local length = r:pick { 60, 200, 500 }
-  local steps, count = {}, r:int(3, 45)
+  local steps, count, jobs = {}, r:int(3, 45), job_names(config)
   for _ = 1, count do
     local topic = r:pick(names)
     local step = pick_kind(r)(r, { topic = topic, partition = r:int(0, (config.topics[topic] or 1) - 1) })
     step.at = r:chance(0.4) and #steps > 0 and steps[#steps].at + r:between(0, 3) or r:between(0, length)
+    steps[#steps + 1] = step
+  end
+  for _ = 1, r:chance(0.3) and r:int(1, 5) or 0 do
+    local step = reload(r, jobs)
+    step.at = r:between(0, length)
     steps[#steps + 1] = step
   end
   for id = 1, config.observers do

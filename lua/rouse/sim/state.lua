@@ -12,11 +12,16 @@ local SHARED <const> = {
   succeeded_indices = true, failed_indices = true,
 }
 
--- Without meaning for what may happen next.
+-- Without meaning for what may happen next. The second half are times that only look further back than LONG, or that only an
+-- observer's dedup windows and removals of runs rest on.
 local SKIPPED <const> = {
   config = true, definitions = true, seq = true, count = true, version = true, noise = true, trace = true, stats = true,
   history = true, seen_version = true, decision = true, effects = true, world = true, observer = true, path = true,
-  clock = true, now = true, wall = true, planned = true, submits = true,
+  clock = true, now = true, wall = true, planned = true, submits = true, id = true, life = true, call = true,
+  failures_of = true, reads_of = true, flying_of = true,
+  born = true, created = true, created_at = true, accepted = true, accepted_at = true, rested = true, last_alive = true,
+  forget_at = true, over = true, last_wake = true, stuck_since = true, stuck_commit = true, woken = true,
+  was_served = true, why = true, all_why = true,
 }
 
 local function copy(value, memo)
@@ -84,6 +89,9 @@ end
 
 local hash
 
+-- Shared tables never change and hold no times.
+local constants = setmetatable({}, { __mode = "k" })
+
 local function table_hash(t, world, memo)
   local known = memo[t]
   if known then
@@ -93,7 +101,17 @@ local function table_hash(t, world, memo)
   local sum = 0
   for key, value in next, t do
     if not SKIPPED[key] then
-      sum = sum + mix(hash(key, world, memo), hash(value, world, memo))
+      local it
+      if SHARED[key] and type(value) == "table" then
+        it = constants[value]
+        if not it then
+          it = table_hash(value, world, memo)
+          constants[value] = it
+        end
+      else
+        it = hash(value, world, memo)
+      end
+      sum = sum + mix(hash(key, world, memo), it)
     end
   end
   sum = mix(sum, 0x77)
@@ -115,16 +133,43 @@ function hash(value, world, memo)
   return 17 -- functions are the same in all worlds
 end
 
---- What a world is, as a number: everything that can matter for what happens next. The queue counts as a set.
-function state.hash(world)
-  local memo, sum = {}, 0
-  local queue = world.queue
-  for _, item in ipairs(queue) do
-    sum = sum + mix(table_hash(item, world, memo), 0x99)
+-- What belongs to one observer: itself, what the oracle notes of it, and what is under way for it. Its number is only a name.
+local function observer_hash(world, o, memo)
+  local sum = table_hash(o, world, memo)
+  local oracle = world.oracle
+  sum = mix(sum, table_hash(oracle.ledgers[o.id], world, memo))
+  for _, unit in ipairs(oracle.units) do
+    local mine = oracle.bounds.units[unit.id]
+    if mine then
+      sum = mix(sum, hash(mine.failures_of[o.id], world, memo) * 3 + hash(mine.reads_of[o.id], world, memo) * 5
+        + hash(mine.flying_of[o.id], world, memo) * 7)
+    end
   end
-  world.queue = nil
+  local items = 0
+  for _, item in ipairs(world.queue) do
+    if item.id == o.id then
+      items = items + mix(table_hash(item, world, memo), 0x99)
+    end
+  end
+  return mix(mix(sum, hash(oracle.bounds.lists[o.id], world, memo)), items)
+end
+
+--- What a world is, as a number: everything that can matter for what happens next. The queue counts as a set, and so do the
+--- observers: two worlds in which they have changed places are one.
+function state.hash(world)
+  local memo, sum, oracle = {}, 0, world.oracle
+  local queue, observers, ledgers, lists = world.queue, world.observers, oracle.ledgers, oracle.bounds.lists
+  for _, o in ipairs(observers) do
+    sum = sum + mix(observer_hash(world, o, memo), 0x55)
+  end
+  for _, item in ipairs(queue) do
+    if not item.id then
+      sum = sum + mix(table_hash(item, world, memo), 0x99)
+    end
+  end
+  world.queue, world.observers, oracle.ledgers, oracle.bounds.lists = nil, nil, nil, nil
   sum = mix(sum, table_hash(world, world, memo))
-  world.queue = queue
+  world.queue, world.observers, oracle.ledgers, oracle.bounds.lists = queue, observers, ledgers, lists
   return sum
 end
 

@@ -111,9 +111,53 @@ function perform.fault(world, step)
   table.insert(world.faults[step.op], step)
 end
 
---- Faults that nobody met are over.
+--- The routes without some of their jobs, or with other dedup windows. What is not named is as it was at first.
+---@param names table<string, boolean> jobs that are gone
+---@param windows table<string, number>
+local function edited(routes, names, windows)
+  local list = {}
+  for _, route in ipairs(routes) do
+    local copy, jobs = {}, {}
+    for name, value in pairs(route) do
+      copy[name] = value
+    end
+    for _, job in ipairs(route.jobs) do
+      local now = {}
+      for name, value in pairs(job) do
+        now[name] = value
+      end
+      now.dedup_window = windows[job.name] or now.dedup_window
+      jobs[#jobs + 1] = not names[job.name] and now or nil
+    end
+    copy.jobs = jobs
+    list[#list + 1] = #jobs > 0 and copy or nil
+  end
+  return list
+end
+
+--- The observers' files change. what: "same" (written anew), "rule", "bad" (nobody takes it), "remove" or "back" (a job),
+--- "window" (a job's dedup window is `seconds` now).
+function perform.reload(world, step)
+  local gone, windows = world.gone, world.windows
+  if step.what == "bad" then
+    return
+  elseif step.what == "remove" or step.what == "back" then
+    gone[step.job] = step.what == "remove" or nil
+  elseif step.what == "window" then
+    windows[step.job] = step.seconds
+  end
+  world.routes = edited(world.config.routes, gone, windows)
+  world.oracle:edited(world)
+  observer.reload(world, step.what == "rule")
+end
+
+--- Faults that nobody met are over, and so are edits that took routes away.
 function perform.calm(world)
   world.faults, world.natures, world.races = {}, {}, {}
+  if next(world.gone) then
+    world.gone = {}
+    perform.reload(world, { what = "same" })
+  end
 end
 
 --- The next run has this fate.

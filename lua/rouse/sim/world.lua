@@ -51,12 +51,14 @@ function world.new(config)
   self.project = codeengine.new { jobs = config.jobs, quota = config.quota, vanish = config.vanish }
   self.noise = random.new(config.seed or 1, "noise")
   self.faults, self.natures, self.races, self.observers, self.submits = {}, {}, {}, {}, {}
+  self.gone, self.windows = {}, {} -- jobs that a reload took away; dedup windows that one changed
   self.compacted = {} -- topic/partition → true
   self.groups = {} -- group → topic/partition → the instance that owns it
   self.definitions = {}
   for name, env in pairs(config.jobs) do -- a job of the routes that is missing here does not exist
     self.definitions[name] = { name = name, env = env }
   end
+  self.routes = config.routes -- as the files have them now; a reload changes them
   self.units = self:make_units()
   self.oracle = oracle.new(self)
   for id = 1, self.config.observers do
@@ -70,7 +72,7 @@ end
 
 --- Units as the observer makes them from its routes; fresh tables, since the engine keeps them.
 function World:make_units()
-  return (modes.units(self.config.routes, self.definitions, {
+  return (modes.units(self.routes, self.definitions, {
     claims_group = self.config.claims_group, on_record = self.config.on_record ~= nil,
     target_of = function() return "codeengine" end,
   }))

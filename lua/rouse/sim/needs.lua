@@ -1,0 +1,62 @@
+--- What waits in truth: partitions of a unit with a consumable record that no live instance covers, and since when. From the
+--- logs, commits and processes as they are, whatever anybody was told.
+local needs = {}
+
+local function key(topic, partition)
+  return topic .. "/" .. partition
+end
+
+--- Live instances of the unit's group in truth: partitions covered by index, and how many share the group.
+local function truth(world, unit)
+  local index, shared, live = {}, 0, 0
+  for _, run in ipairs(world.project.runs) do
+    if run.live > 0 and run.group == unit.group then
+      for i, inst in pairs(run.instances) do
+        if inst.state ~= "ended" then
+          live = live + 1
+          if not run.by_index then
+            shared = shared + 1
+          else
+            for _, topic in ipairs(run.topics) do
+              index[key(topic, i)] = true
+            end
+          end
+        end
+      end
+    end
+  end
+  return index, shared, live
+end
+
+--- Partitions with a consumable record past the group's start that no live instance covers.
+function needs.recount(oracle, world)
+  for _, unit in ipairs(oracle.units) do
+    if unit.mode == "lag" and not unit.gone and not world.config.broken[unit.job] then
+      local index, shared, live = truth(world, unit)
+      local capped = unit.spec.max_instances and live >= unit.spec.max_instances
+      for _, name in ipairs(unit.names) do
+        local topic = unit.topics[name]
+        local count = world.cluster.topics[name] and world.cluster.topics[name].count or 0
+        for partition = 0, count - 1 do
+          local id = key(name, partition)
+          local start = world.cluster:start(unit.group, name, partition, topic.reset)
+          local record = start and world.cluster:consumable(name, partition, start)
+          local open = record and not index[id] and not capped
+          if open and shared > 0 then
+            shared, open = shared - 1, false
+          end
+          if open and oracle.bounds:ignored(unit, id) then
+            open = world.cluster:consumable(name, partition, oracle.bounds:ignored(unit, id)) ~= nil
+          end
+          if not open then
+            unit.needs[id] = nil
+          elseif not unit.needs[id] then
+            unit.needs[id] = { since = world.clock, record = record }
+          end
+        end
+      end
+    end
+  end
+end
+
+return needs
