@@ -114,6 +114,68 @@ describe("no wake is lost when", function()
     assert.equal(7000, s:committed("g", "payments", 1))
   end)
 
+  it("the target is full: what came meanwhile is served by one run as soon as there is room", function()
+    local s = new(nil, { quota = 14 })
+    for i = 1, 10 do -- somebody else's, finished soon and never removed
+      s:step { kind = "run", job = "pay", name = "by-hand-" .. i, indices = { 0 }, env = { CONSUMER_GROUP = "other" } }
+    end
+    s:advance(30)
+    for partition = 0, 1 do
+      s:produce("payments", partition, 3)
+      s:advance(100)
+    end
+    assert.same({}, s:submits())
+    local decided = s.world.observers[1].engine.units[1].decision
+    assert.equal("quota", decided.code)
+    assert.equal(10, decided.fields.runs)
+    assert.equal(14, decided.fields.limit)
+    for i = 1, 5 do s.world.project:remove("by-hand-" .. i) end
+    s:advance(60)
+    assert.equal(1, #s:submits())
+    assert.same({ 3, 3 }, { s:committed("g", "payments", 0), s:committed("g", "payments", 1) })
+  end)
+
+  it("a route is taken out and comes back, with records that came while it was gone", function()
+    local s = new()
+    s:advance(5)
+    s:step { kind = "reload", what = "remove", job = "pay" }
+    s:advance(10)
+    s:produce("payments", 0, 3)
+    s:advance(100)
+    assert.same({}, s:submits())
+    s:step { kind = "reload", what = "back", job = "pay" }
+    s:advance(60)
+    assert.equal(3, s:committed("g", "payments", 0))
+  end)
+
+  it("a long dedup window is made short by a reload", function()
+    local s = new { dedup_window = 1000 }
+    s:produce("payments", 0)
+    s:advance(60)
+    s:produce("payments", 1)
+    s:advance(60)
+    assert.is_nil(s:committed("g", "payments", 1))
+    s:step { kind = "reload", what = "window", job = "pay", seconds = 20 }
+    s:advance(60)
+    assert.equal(1, s:committed("g", "payments", 1))
+  end)
+
+  it("files are written anew, or wrongly, at any point of a wake: one run, as ever", function()
+    for moment = 0, 20 do
+      for _, what in ipairs { "same", "rule", "bad" } do
+        local s = new(nil, { seed = moment })
+        s:advance(5)
+        s:produce("payments", 0)
+        s:step { kind = "reload", what = what, job = "pay" }
+        s:advance(moment / 20)
+        s:step { kind = "reload", what = what, job = "pay" }
+        s:advance(60)
+        assert.equal(1, s:committed("g", "payments", 0))
+        assert.equal(1, #s:submits())
+      end
+    end
+  end)
+
   it("the observer is killed at any point of a wake", function()
     for moment = 0, 40 do
       local s = new(nil, { seed = moment })
@@ -145,6 +207,21 @@ describe("no run is started for nothing when", function()
     end)
     s:advance(600)
     assert.equal(before, #s:submits())
+  end)
+
+  it("a job has caught up while another one of the topic has work", function()
+    local s = sim.new { topics = { payments = 2 }, routes = { payments = { jobs = {
+      { name = "pay", group = "g", idle_timeout = 10 }, { name = "audit", group = "a", idle_timeout = 10 } } } } }
+    s:produce("payments", 0, 3)
+    s:advance(60)
+    local before = #s:submits()
+    s:step { kind = "rewind", group = "a", topic = "payments", partition = 0, back = 2 }
+    s:advance(120)
+    assert.equal(before + 1, #s:submits())
+    assert.equal("audit", s:submits()[before + 1].job)
+    for _, submit in ipairs(s:submits()) do
+      assert.is_true(submit.instances > 0)
+    end
   end)
 
   it("a group has no commit and the topic is empty", function()

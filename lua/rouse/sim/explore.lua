@@ -24,8 +24,9 @@ local WAITS <const> = 3 -- times that time passes while an instance does nothing
 ---@field faults integer
 ---@field exits integer instances that end at any point, with or without having consumed
 
+--- The world in which an exploration begins.
 ---@param small rouse.sim.Small
-local function start(small)
+function explore.start(small)
   local w = world.new {
     seed = 1, observers = small.observers, topics = { t = small.partitions }, jobs = { j = {} },
     routes = routes.from_table {
@@ -93,37 +94,40 @@ local function only_message(w, o)
   return found and (w.left.records == 0 or not (next(o.fetches.quick) or next(o.fetches.patient))) and found
 end
 
+-- Answers after which an observer may have nothing to ask for.
+local LAST <const> = { read = true, submitted = true, got = true }
+
 -- A message that changes nothing but the observer that gets it: whatever else happens can as well happen after it. Then only it
--- is looked at, and the observer's crash before it.
+-- is looked at, and the observer's crash before it. Returns its place, the observer, and the world after it.
 local function private(w)
   for id, o in ipairs(w.observers) do
     local i = o.alive and only_message(w, o)
-    if i then
+    if i and (LAST[w.queue[i].kind] or w.queue[i].failed) then
       local copy = state.copy(w)
       copy:step(table.remove(copy.queue, i))
       if serve(copy) then
-        return i, id
+        return i, id, copy
       end
     end
   end
 end
 
---- Everything that can happen next: { label, function that makes it happen }.
+--- Everything that can happen next: { label, function that makes it happen, the world after it if that is known }.
 local function choices(w)
   local list, busy = {}, false
-  local function add(label, act)
-    list[#list + 1] = { label = label, act = act }
+  local function add(label, act, after)
+    list[#list + 1] = { label = label, act = act, after = after }
   end
-  local only, whose = request(w), nil
+  local only, whose, after = request(w), nil, nil
   if not only then
-    only, whose = private(w)
+    only, whose, after = private(w)
   end
   for i, item in ipairs(w.queue) do
     if is_message(w, item) and i == (only or i) then
       busy = true
       add(item.kind, function(copy)
         copy:step(table.remove(copy.queue, i))
-      end)
+      end, after)
       for _, how in ipairs(faults_of(w, item)) do
         add(item.kind .. " " .. how, function(copy)
           copy.left.faults = copy.left.faults - 1
@@ -245,7 +249,7 @@ local function replay(small, path)
     table.insert(chosen, 1, path.choice)
     path = path.from
   end
-  local w = start(small)
+  local w = explore.start(small)
   tidy(w)
   w.trace = {}
   for _, number in ipairs(chosen) do
@@ -264,17 +268,20 @@ end
 ---@return { states: integer, steps: integer, complete: boolean, violation: table?, trace: string[]? }
 function explore.run(small, how)
   how = how or {}
-  local first = start(small)
+  local first = explore.start(small)
   tidy(first)
   local seen, stack = { [state.hash(first)] = true }, { first }
   local result = { states = 1, steps = 0, complete = true }
   local began = os.clock()
   while #stack > 0 do
     local w = table.remove(stack)
-    for number, choice in ipairs(choices(w)) do
-      local copy = state.copy(w)
-      copy.path = { choice = number, from = w.path }
-      choice.act(copy)
+    local list, path = choices(w), w.path
+    for number, choice in ipairs(list) do
+      local copy = choice.after or number == #list and w or state.copy(w) -- the last one may have this world itself
+      if not choice.after then
+        choice.act(copy)
+      end
+      copy.path = { choice = number, from = path }
       tidy(copy)
       copy.oracle:after(copy)
       result.steps = result.steps + 1
