@@ -1,6 +1,7 @@
 require "spec.helper"
 local explain = require "rouse.wake.explain"
 local json = require "rouse.json"
+local report = require "rouse.observer.report"
 local verdict = require "rouse.verdict"
 local world = require "spec.wake.world"
 
@@ -131,6 +132,42 @@ describe("explain", function()
     assert.equal("UNAVAILABLE", u.decision.inputs.error)
     assert.equal(1, u.submit_failures)
     assert.is_true(u.backoff_left > 0)
+  end)
+
+  it("tells what a back-off rests on, and when each partition is tried again", function()
+    local w = open()
+    w:record("payments", 0, 10)
+    w:settle()
+    local run = w:accept(w:take("submit"))
+    w:pass(9)
+    run.status, run.succeeded_indices, run.completed_at = "completed", { 0 }, w.now
+    w:pass(1.5)
+    w:record("payments", 0, 10)
+    w:settle()
+    local u = told(w).units[1]
+    assert.equal("backoff", u.decision.code)
+    assert.equal(1, u.decision.inputs.attempts)
+    assert.equal(2, u.parts[1].attempt)
+    assert.is_true(u.parts[1].retry_left > 0 and u.parts[1].retry_left <= 5)
+    assert.is_nil(u.parts[2].retry_left)
+    local text = table.concat(report.lines { units = { u }, targets = {}, kafka = { reachable = true }, now = 0, uptime = 1,
+      ready = true, reload = { generation = 1, waiting = {} }, rouse = "1", host = "h", pid = 1,
+      routes = { { topic = "payments", topics = { { name = "payments" } }, units = { u.id } } } }, "\n")
+    assert.matches("held, attempt 2 in %d%.%d s, rings at 100", text)
+    assert.matches("backoff for 0%.0 s: the last run ended without progress\n      %(attempts=1, seconds=%d%.%d+%)\n", text)
+  end)
+
+  it("tells the error of a submit as long as it is not tried again", function()
+    local w = open()
+    w:record("payments", 0, 10)
+    w:settle()
+    local effect = w:take("submit")
+    w:send { kind = "submitted", unit = effect.unit, name = effect.name, error = "NOT_FOUND", message = "no such job" }
+    w:send { kind = "reevaluate" }
+    w:settle()
+    local decided = told(w).units[1].decision
+    assert.same({ "submit_backoff", "no such job", { error = "NOT_FOUND", failures = 1 } },
+      { decided.code, decided.reason, decided.inputs })
   end)
 
   it("tells what claims mode owes", function()

@@ -1,6 +1,7 @@
 --- A status document as text for people: per route its jobs, what was decided and why, and its partitions (pure).
 local arrayspec = require "rouse.arrayspec"
 local explain = require "rouse.wake.explain"
+local reasons = require "rouse.wake.reasons"
 
 local report = {}
 
@@ -84,7 +85,8 @@ local function inputs(decision)
   local list = {}
   for name, value in pairs(decision.inputs) do
     if name ~= "active" then
-      list[#list + 1] = ("%s=%s"):format(name, type(value) == "table" and arrayspec.format(value) or tostring(value))
+      list[#list + 1] = ("%s=%s"):format(name, type(value) == "table" and arrayspec.format(value)
+        or math.type(value) == "float" and ("%.4g"):format(value) or tostring(value))
     end
   end
   table.sort(list)
@@ -103,7 +105,8 @@ local function decision(add, unit)
   end
   local why = explain.CODES[decided.code]
   add("    %s for %s%s", decided.code, duration(decided.age), why and ": " .. why or "")
-  wrap(add, "      ", (decided.reason or "") .. " " .. inputs(decided))
+  local reason = decided.reason ~= reasons[decided.code] and decided.reason or "" -- the line above says it
+  wrap(add, "      ", reason .. " " .. inputs(decided))
 end
 
 local PHASES <const> = {
@@ -171,8 +174,8 @@ function DETAILS.covered(part)
 end
 
 function DETAILS.held(part)
-  return ("held%s%s"):format(part.attempt and part.attempt > 1 and ", attempt " .. part.attempt or "",
-    part.armed and ", rings at " .. part.armed or "")
+  return ("held%s%s%s"):format(part.attempt and part.attempt > 1 and ", attempt " .. part.attempt or "",
+    part.retry_left and " in " .. duration(part.retry_left) or "", part.armed and ", rings at " .. part.armed or "")
 end
 
 function DETAILS.owed(part)

@@ -21,7 +21,7 @@ local SKIPPED <const> = {
   failures_of = true, reads_of = true, flying_of = true,
   born = true, created = true, created_at = true, accepted = true, accepted_at = true, rested = true, last_alive = true,
   forget_at = true, over = true, last_wake = true, stuck_since = true, stuck_commit = true, woken = true,
-  was_served = true, why = true, all_why = true, woken_at = true,
+  was_served = true, why = true, all_why = true, woken_at = true, retry_at = true,
 }
 
 local function copy(value, memo)

@@ -1,17 +1,13 @@
 --- Asking the rule (pure): which open parts may be tried now, what the rule sees, and what its verdict means.
 local attempts = require "rouse.wake.attempts"
 local facts = require "rouse.wake.facts"
+local reasons = require "rouse.wake.reasons"
 local runs = require "rouse.wake.runs"
 local submit = require "rouse.wake.submit"
 local watch = require "rouse.wake.watch"
 
 -- No submit rests on facts older than FRESH, the request's own time-out included.
 local FRESH, SUBMIT_TIMEOUT = 120, 30
-
-local REASONS = {
-  backoff = "the last run made no progress", quarantine = "many runs made no progress",
-  served = "somebody else consumes this group", gather = "records of other partitions are about to ring",
-}
 
 --- The job as rules see it (the contract of decide).
 local function view(engine, unit, attempt)
@@ -49,30 +45,32 @@ local function view(engine, unit, attempt)
 end
 
 --- Which open parts may be tried now; those whose last runs made no progress wait.
----@return table eligible, integer attempt, number wait, string code, string reason why the others wait
+---@return table eligible, integer attempt, number wait, string code, table fields why the others wait
 local function eligible_parts(engine, unit, open)
-  local eligible, highest, wait, code = {}, 1, nil, nil
+  local eligible, highest, wait, code, attempts_made = {}, 1, nil, nil, nil
   if unit.mode == "claims" then
-    return open, 1, 0, "wait", ""
+    return open, 1, 0, "wait", {}
   end
   local index = attempts.index(engine.targets[unit.target].runs, unit.job)
   for _, part in ipairs(open) do
     local attempt, since = attempts.next(part, index, engine.ended)
-    part.attempt = attempt
+    part.attempt, part.retry_at = attempt, nil
     local left = since and since + attempts.delay(attempt, part) - engine.clock or 0
     local still = watch.still(part, engine.clock)
     if left > 0 then
-      wait = math.min(wait or left, left)
+      wait, part.retry_at = math.min(wait or left, left), engine.clock + left
+      attempts_made = math.max(attempts_made or 0, attempt - 1)
       code = attempt > attempts.LIMIT and "quarantine" or code or "backoff"
     elseif still > 0 then
-      wait = math.min(wait or still, still)
+      wait, part.retry_at = math.min(wait or still, still), engine.clock + still
       code = code or "served"
     else
       eligible[#eligible + 1] = part
       highest = math.max(highest, attempt)
     end
   end
-  return eligible, highest, wait or 0, code or "wait", REASONS[code] or ""
+  return eligible, highest, wait or 0, code or "wait", { reason = reasons[code], attempts = attempts_made,
+    seconds = wait }
 end
 
 --- Seconds to wait because other partitions hold records that have not rung yet: their fetch is on its way. It happens once
@@ -94,19 +92,20 @@ end
 local function decide(engine, unit, open)
   local target = engine.targets[unit.target]
   if unit.not_before and engine.clock < unit.not_before then
-    return engine:hold(unit, open, "submit_backoff", { reason = unit.failure }, unit.not_before - engine.clock)
+    return engine:hold(unit, open, "submit_backoff", { reason = unit.failure, error = unit.failure_code,
+      failures = unit.submit_failures }, unit.not_before - engine.clock)
   end
-  local eligible, attempt, wait, code, reason = eligible_parts(engine, unit, open)
+  local eligible, attempt, wait, code, fields = eligible_parts(engine, unit, open)
   if #eligible == 0 then
-    return engine:hold(unit, open, code, { reason = reason }, wait)
+    return engine:hold(unit, open, code, fields, wait)
   end
   if not runs.has_room(engine, unit) then
     return engine:hold(unit, open, "quota",
-      { runs = #target.runs, limit = engine.quota[unit.target], reason = "the target is full" }, 10)
+      { runs = #target.runs, limit = engine.quota[unit.target], reason = reasons.quota }, 10)
   end
   if engine.clock - target.sent + SUBMIT_TIMEOUT > FRESH then
     unit.dirty = true
-    return engine:hold(unit, open, "stale", { reason = "the run list is too old" })
+    return engine:hold(unit, open, "stale", { reason = reasons.stale })
   end
   local wait_left = (unit.wait_until or 0) - engine.clock
   if wait_left > 0 and not unit.rang then
@@ -114,7 +113,7 @@ local function decide(engine, unit, open)
   end
   local gathering = gather(engine, unit)
   if gathering > 0 then
-    return engine:hold(unit, open, "gather", { reason = REASONS.gather }, gathering)
+    return engine:hold(unit, open, "gather", { reason = reasons.gather }, gathering)
   end
   unit.rang, unit.wait_until = nil, nil
   local verdict, message = engine.decide(view(engine, unit, attempt), { now = engine.now })

@@ -66,7 +66,7 @@ local function state_of(unit, part)
   return part.held and "held" or "work"
 end
 
-local function part_of(engine, unit, part)
+local function part_of(engine, unit, part, clock)
   local door = engine.doors[part.topic .. "/" .. part.partition]
   local told = {
     topic = part.topic, partition = part.partition, state = state_of(unit, part), work = part.work or false,
@@ -83,6 +83,7 @@ local function part_of(engine, unit, part)
   told.held, told.ignored = part.held, part.ignored
   told.attempt, told.out_of_range = part.attempt, part.refused and true or nil
   told.served, told.stuck = part.served, part.stuck
+  told.retry_left = part.held and seconds_left(part.retry_at, clock)
   return told
 end
 
@@ -151,7 +152,7 @@ local function unit_of(engine, unit, at)
   }
   local parts, runs = {}, {}
   for i, part in ipairs(unit.parts) do
-    parts[i] = part_of(engine, unit, part)
+    parts[i] = part_of(engine, unit, part, at.clock)
   end
   table.sort(parts, by_place)
   for i, run in ipairs(unit.running or {}) do

@@ -135,7 +135,7 @@ local function failed(engine, unit, event, first)
   claiming.settle(engine, unit, false)
   unit.asked = unit.asked or pending.asked
   unit.submit_failures = (unit.submit_failures or 0) + 1
-  unit.failure = event.message
+  unit.failure, unit.failure_code = event.message, event.error
   local seconds = backoff.delay(unit.submit_failures,
     { first = first or (PERMANENT[event.error] and 60 or 1), max = 300, random = engine.random })
   seconds = math.max(seconds, event.retry_after or 0)
