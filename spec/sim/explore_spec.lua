@@ -1,6 +1,7 @@
 require "spec.helper"
 local explore = require "rouse.sim.explore"
 local doors = require "rouse.wake.doors"
+local mutations = require "spec.sim.mutations"
 local state = require "rouse.sim.state"
 local steps = require "rouse.sim.steps"
 local worlds = require "spec.sim.worlds"
@@ -15,6 +16,23 @@ describe("every interleaving of a small world", function()
         assert.is_true(result.states > 250)
       end)
     end
+  end
+
+  -- What is left out of the exploration must not be what a fault of the engine needs.
+  for name, small in pairs {
+    ["a ring during a submit is forgotten"] = { partitions = 2, records = 2, observers = 1 },
+    ["a conflict counts as success"] = { partitions = 1, records = 1, observers = 2 },
+    ["a partition is held without a timer"] = { partitions = 1, records = 1, observers = 1 },
+    ["a proof survives the error ring and the low offset"] = { partitions = 2, records = 1, observers = 1 },
+    ["the doorbell is armed at the end instead of the start"] = { partitions = 1, records = 2, observers = 1 },
+  } do
+    it("finds that " .. name, function()
+      local _ <close> = setmetatable({}, { __close = mutations[name].break_it() })
+      small.assign, small.crashes, small.faults, small.exits = "index", 0, 0, 1
+      local result = explore.run(small, { seconds = 60 })
+      assert.equal(mutations[name].by, result.violation and result.violation.invariant)
+      assert.is_true(#result.trace > 0)
+    end)
   end
 
   it("counts observers that have changed places once", function()
