@@ -46,6 +46,19 @@ describe("watch", function()
     assert.is_not_nil(w:take("submit"))
   end)
 
+  it("does not take the work of a run for somebody else's that came while the listing was on its way", function()
+    local w = new()
+    w:pass(61)
+    w:record("payments", 0, 0)
+    w.now, w.clock = w.now + 11, w.clock + 11 -- another observer was faster: its run has come and gone
+    w.commits.payments[0] = 1
+    w:send { kind = "runs", target = assert(w:take("list")).target, runs = {}, sent = w.clock - 11 }
+    w:settle()
+    w:record("payments", 0, 1)
+    w:settle()
+    assert.is_not_nil(w:take("submit"))
+  end)
+
   it("does not take the work of its own run for somebody else's when a reading fails", function()
     local w = new()
     w:record("payments", 0, 0)
@@ -76,6 +89,19 @@ describe("watch", function()
       w:pass(61)
       assert.is_nil(part.served)
     end
+  end)
+
+  it("does not take the work of a run for somebody else's that came while the listing was on its way", function()
+    local w = new()
+    w:pass(61)
+    w:record("payments", 0, 0)
+    w.now, w.clock = w.now + 11, w.clock + 11 -- another observer was faster: its run has come and gone
+    w.commits.payments[0] = 1
+    w:send { kind = "runs", target = assert(w:take("list")).target, runs = {}, sent = w.clock - 11 }
+    w:settle()
+    w:record("payments", 0, 1)
+    w:settle()
+    assert.is_not_nil(w:take("submit"))
   end)
 
   it("does not take the work of its own run for somebody else's", function()

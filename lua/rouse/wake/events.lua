@@ -98,7 +98,7 @@ function events.on_runs(engine, event)
     if unit.target == event.target and unit.phase == "listing" then
       unit.unlisted = nil
       if unit.mode == "lag" then
-        watch.listed(unit, #coverage.of(target.runs, unit, engine.jobs).runs > 0)
+        watch.listed(unit, #coverage.of(target.runs, unit, engine.jobs).runs > 0, engine.clock - event.sent)
         unit.phase = "reading"
         engine:effect { kind = "read", unit = unit.id }
       else

@@ -20,10 +20,15 @@ function watch.ended(engine, job)
   end
 end
 
+watch.SOON = 2 -- seconds: no run created after a listing was sent has committed by then
+
 --- A listing was taken in: may a commit that moves from here on be somebody else's work? Not while a run of ours is active
---- or has ended since this unit looked the last time.
-function watch.listed(unit, active)
-  unit.calm, unit.newly = not active and not unit.newly, nil
+--- or has ended since this unit looked the last time, and not by a listing so slow that a run may have come and worked since.
+---@param unit rouse.Unit
+---@param active boolean
+---@param age number seconds since the listing was sent
+function watch.listed(unit, active, age)
+  unit.calm, unit.newly = not active and not unit.newly and age <= watch.SOON, nil
   for _, part in ipairs(unit.calm and {} or unit.parts) do
     part.calm_commit = nil -- also when the reading that follows fails
   end
