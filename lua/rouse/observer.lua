@@ -9,7 +9,9 @@ local http = require "rouse.http"
 local kafka = require "rouse.kafka"
 local log = require "rouse.log"
 local modes = require "rouse.observer.modes"
+local offsets = require "rouse.observer.offsets"
 local properties = require "rouse.config.properties"
+local reader = require "rouse.observer.reader"
 local reload = require "rouse.observer.reload"
 local rules = require "rouse.observer.rules"
 local sources = require "rouse.observer.sources"
@@ -65,7 +67,7 @@ function Observer:open_kafka()
   if not admin then
     return nil, message
   end
-  self.admin = admin
+  self.admin, self.offsets = admin, offsets.new(admin, reader.TIMEOUT)
   self.doorbell, message = doorbell.open(layers, function(event) self:emit(event) end,
     function(event) self:fault(event) end)
   if not self.doorbell then

@@ -36,7 +36,7 @@ function perform.read(observer, effect)
   if not unit or #unit.parts == 0 then -- a reload was quicker
     return { kind = "offsets", unit = effect.unit, parts = {} }
   end
-  local parts, message, code = reader.read(observer.admin, unit, effect.commits)
+  local parts, message, code = reader.read(observer.admin, observer.offsets, unit, effect.commits)
   return { kind = "offsets", unit = effect.unit, parts = parts, message = message, error = not parts and code or nil }
 end
 

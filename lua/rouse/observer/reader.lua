@@ -4,7 +4,7 @@ local task = require "rouse.task"
 
 local reader = {}
 
-local TIMEOUT = 10
+reader.TIMEOUT = 10 -- seconds
 
 local function key(part)
   return part.topic .. "/" .. part.partition
@@ -32,13 +32,14 @@ end
 
 --- Reads what an engine's `read` effect asks for.
 ---@param admin table the query handle
+---@param offsets rouse.Offsets
 ---@param unit rouse.Unit
 ---@param commits_only boolean?
 ---@return table[]|nil parts for the engine's offsets event, string? message, string? code
-function reader.read(admin, unit, commits_only)
+function reader.read(admin, offsets, unit, commits_only)
   local partitions = plain(unit.parts)
   local committed, message, code = admin:group_offsets {
-    group = unit.group, partitions = partitions, timeout = TIMEOUT,
+    group = unit.group, partitions = partitions, timeout = reader.TIMEOUT,
   }
   if not committed then
     return nil, message, code
@@ -52,10 +53,8 @@ function reader.read(admin, unit, commits_only)
   if commits_only then
     return parts
   end
-  local low = task.spawn(function()
-    return admin:offsets { partitions = partitions, at = "beginning", timeout = TIMEOUT }
-  end)
-  local ends, end_message, end_code = admin:offsets { partitions = partitions, at = "end", timeout = TIMEOUT }
+  local low = task.spawn(offsets.ask, offsets, "beginning", partitions)
+  local ends, end_message, end_code = offsets:ask("end", partitions)
   local lows, low_message, low_code = low:join()
   if not ends or not lows then
     return nil, end_message or low_message, end_code or low_code
