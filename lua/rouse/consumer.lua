@@ -34,9 +34,7 @@ local function read_settings(run)
   if type(settings.topics) == "string" then settings.topics = { settings.topics } end
   settings.batch = consume.batch or 500
   settings.dead = consume.dead
-  if (consume.parallel or 1) > 1 then
-    run.log.warn("parallel has no effect yet: each partition handles one record at a time")
-  end
+  settings.parallel, settings.key = consume.parallel, consume.key
   settings.retry = merged(consume.retry, retry.defaults)
   settings.drain = run.drain or 10
   settings.commit_interval = run.commit_interval or 1

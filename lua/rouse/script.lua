@@ -83,8 +83,9 @@ local CONSUME <const> = {
   { name = "retry", type = "table", doc = "first, max (seconds), tries" },
   { name = "dead", type = "string", check = check_topic, doc = "topic for dead letters" },
   { name = "parallel", type = "integer", min = 1, max = 1000, default = 1,
-    doc = "records of a partition at once" },
-  { name = "key", type = "function", doc = "key(record): records of one key stay in order" },
+    doc = "records of a partition at once, of different keys" },
+  { name = "key", type = "function",
+    doc = "key(record): records of one key stay in order; default: the record's key" },
   { name = "batch", type = "integer", min = 1, max = 100000, default = 500 },
   { name = "reset", type = "string", choices = { "earliest", "latest" },
     doc = "where a group without a commit starts; default earliest" },
@@ -138,6 +139,20 @@ local function check_observer(values)
   return result
 end
 
+-- What makes no sense is told, not ignored: somebody relies on it.
+local function check_parallel(result, consume)
+  if result.handle_batch and consume.parallel > 1 then
+    error(complain(("consume: parallel is %d, but handle_batch has many records in one call as it is; "
+      .. "expected handle, or no parallel"):format(consume.parallel), "consume", "parallel"), 0)
+  elseif consume.key and result.handle_batch then
+    error(complain("consume: key is given, but handle_batch gets records in the order of their "
+      .. "partition; expected handle, or no key", "consume", "key"), 0)
+  elseif consume.key and result.consume.parallel == nil then
+    error(complain("consume: key is given without parallel, expected parallel = 2 or more beside it",
+      "consume", "key"), 0)
+  end
+end
+
 local function check_consumer(values)
   local result = apply(values, CONSUMER, "the script's table")
   local consume = apply(result.consume, CONSUME, "consume", "consume")
@@ -154,6 +169,7 @@ local function check_consumer(values)
     error(complain("neither handle nor handle_batch is given, expected one of them",
       "consume"), 0)
   end
+  check_parallel(result, consume)
   result.consume = consume
   return result
 end

@@ -340,6 +340,50 @@ describe("consumer", function()
     assert.equal(40000, cluster:committed_offset("payments", 0))
   end)
 
+  it("handles different keys at once with parallel, through a rebalance and a drain", function()
+    local cluster = fake.new { payments = 2 }
+    join(cluster)
+    for i = 0, 199 do
+      cluster:produce("payments", i % 2, 1)
+      local list = cluster.logs.payments[i % 2].records
+      list[#list].key = "k" .. (i // 2 % 10)
+    end
+    local now, most, times, gate = 0, 0, {}, task.event()
+    local exit = run(cluster, {
+      consume = { parallel = 5 },
+      handle = function(record, ctx)
+        now = now + 1
+        most = math.max(most, now)
+        if record.partition == 0 and record.offset == 3 then gate:wait() end
+        task.sleep(0)
+        now = now - 1
+        if record.offset % 40 == 7 and ctx.attempt == 1 then return "retry", "once" end
+        local id = record.partition .. "/" .. record.offset
+        times[id] = (times[id] or 0) + 1
+        return "done"
+      end,
+    }, environment { IDLE_TIMEOUT = "0.1" }, function(signals)
+      await(function() return times["0/90"] and times["1/99"] end)
+      -- what is finished ahead of an unfinished record is not committed
+      cluster:event { kind = "revoke", partitions = { { topic = "payments", partition = 0 } },
+        protocol = "COOPERATIVE", lost = false }
+      gate:set()
+      await(function() return cluster:committed_offset("payments", 0) end)
+      assert.is_true(cluster:committed_offset("payments", 0) >= 4)
+      cluster:event { kind = "assign", partitions = { { topic = "payments", partition = 0 } },
+        protocol = "COOPERATIVE" }
+      await(function() return cluster:committed_offset("payments", 0) == 100 end)
+      signals.send "TERM"
+      task.sleep(10)
+    end)
+    assert.equal(0, exit)
+    assert.equal(10, most)
+    for number = 0, 1 do
+      assert.equal(100, cluster:committed_offset("payments", number))
+      for offset = 0, 99 do assert.is_true((times[number .. "/" .. offset] or 0) >= 1) end
+    end
+  end)
+
   it("commits while it works, and never beyond what is finished", function()
     local cluster = fake.new { payments = 1 }
     cluster:produce("payments", 0, 6)

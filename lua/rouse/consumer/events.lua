@@ -159,7 +159,8 @@ function methods:backlog()
   for _, by_number in pairs(self.partitions) do
     for _, part in pairs(by_number) do
       queued = queued + part.queued
-      progress = progress + (part:position() or 0)
+      -- in lanes records are finished that do not move the position
+      progress = progress + (part:position() or 0) - part.queued
     end
   end
   return queued, progress

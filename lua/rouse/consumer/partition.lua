@@ -1,7 +1,8 @@
--- One assigned partition: a queue of fetched records and the task that handles them in order. A
--- slow or failing handler holds up nobody else; what it may commit is the contiguous prefix of
--- finished records (C1, C2).
+-- One assigned partition: a queue of fetched records and the task that handles them, in order or, with
+-- `parallel`, in order by key (rouse.consumer.lanes). A slow or failing handler holds up nobody else;
+-- what it may commit is the contiguous prefix of finished records (C1, C2).
 
+local lanes = require "rouse.consumer.lanes"
 local prefix = require "rouse.consumer.prefix"
 local retry = require "rouse.consumer.retry"
 local verdicts = require "rouse.consumer.verdicts"
@@ -31,6 +32,8 @@ local metatable = { __name = "rouse.consumer.partition", __index = methods }
 ---@field handle fun(record: table, ctx: table)|nil
 ---@field handle_batch fun(records: table[], ctx: table)|nil
 ---@field batch integer  most records for handle_batch
+---@field parallel integer|nil  most records at once, for handle; default 1
+---@field key (fun(record: table): any)|nil  with parallel: records of one key stay in order
 ---@field retry {first: number, max: number, tries: integer, random: (fun(): number)|nil}
 ---@field group string|nil
 ---@field bury rouse.consumer.Bury|nil  nil: dead records park the partition
@@ -51,7 +54,11 @@ function partition.new(options)
   self.state = "running"
   self.queued, self.bytes = 0, 0
   self.slices, self.head, self.tail = {}, 1, 0
-  self.cursor = self.handle and self.task.cursor(self.handle, self.ctx)
+  if (options.parallel or 1) > 1 and self.handle then
+    self.lanes = lanes.new(self, options.parallel, options.key)
+  else
+    self.cursor = self.handle and self.task.cursor(self.handle, self.ctx)
+  end
   self.started = 0
   return self
 end
@@ -79,7 +86,11 @@ function methods:push(records, first, last, bytes)
   self.slices[self.tail] = { records = records, first = first, last = last, bytes = bytes }
   self.queued = self.queued + (last - first + 1)
   self.bytes = self.bytes + bytes
-  if self.waiting == "records" then self:wake() end
+  if self.lanes then
+    self.lanes:signal()
+  elseif self.waiting == "records" then
+    self:wake()
+  end
 end
 
 ---Handles nothing more: a running handler ends its call, a wait for a retry is cut short, the queue
@@ -93,6 +104,13 @@ end
 ---@return boolean
 function methods:busy()
   return self.state == "running" and self.queued > 0
+end
+
+---How many records a stopped partition's handlers are still working on.
+---@return integer
+function methods:in_hand()
+  if self.state ~= "running" then return 0 end
+  return self.lanes and self.lanes.working or self.calling or 1
 end
 
 function methods:wake()
@@ -128,9 +146,18 @@ end
 local function check_cancelled(ok, code)
   if not ok and code == "CANCELLED" then error("cancelled", 0) end
 end
+methods.check_cancelled = check_cancelled
 
 ---The task's body: until stop() or until the partition is parked.
 function methods:run()
+  if self.lanes then self.lanes:run() else self:run_in_order() end
+  if self.state == "running" then self.state = "stopped" end
+  self.slices, self.head, self.tail = {}, 1, 0
+  self.queued, self.bytes = 0, 0
+  self:on_change()
+end
+
+function methods:run_in_order()
   local handle_all = self.handle and methods.handle_slice or methods.handle_slices
   while self.state == "running" and not self.stopping do
     if self.head > self.tail then
@@ -138,13 +165,9 @@ function methods:run()
       self:park("records")
     else
       handle_all(self)
-      self.on_change(self)
+      self:on_change()
     end
   end
-  if self.state == "running" then self.state = "stopped" end
-  self.slices, self.head, self.tail = {}, 1, 0
-  self.queued, self.bytes = 0, 0
-  self.on_change(self)
 end
 
 -- One slice, record by record, in stretches that end with the first record that is not "done", with
@@ -221,20 +244,27 @@ end
 -- A dead record: finished once its dead letter is acknowledged; without a dead letter topic the
 -- partition is parked.
 function methods:give_up(record, why, attempts)
-  why = why or "no reason given"
-  local tried = 1
-  while self.bury and not self.stopping do
+  local tried = 0
+  while not self.stopping do
+    tried = tried + 1
+    local buried = self:try_bury(record, why or "no reason given", attempts, tried)
+    if not buried or buried == true then return buried end
+    self:park("retry", buried)
+  end
+  return false
+end
+
+-- One try to be rid of a dead record: true once its dead letter is acknowledged, the seconds until the
+-- next try, or false when the partition is parked.
+function methods:try_bury(record, why, attempts, tried)
+  if self.bury then
     local sent, message, code = self.bury(record, why, attempts)
     if sent then return true end
-    local delay = retry.delay(self.retry, tried)
     self.log.error("dead letter not written", { topic = record.topic, partition = record.partition,
       offset = record.offset, reason = message, code = code })
-    if not delay then
-      why = "dead letter not written: " .. tostring(message)
-      break
-    end
-    tried = tried + 1
-    self:park("retry", delay)
+    local delay = retry.delay(self.retry, tried)
+    if delay then return delay end
+    why = "dead letter not written: " .. tostring(message)
   end
   if self.stopping then return false end
   self.state = "parked"
@@ -282,7 +312,7 @@ end
 
 -- Calls the handler with a batch it may change.
 function methods:call_batch(given, count)
-  self.ctx.now = self.task.now()
+  self.ctx.now, self.calling = self.task.now(), count
   local ok, value, second = self.task.guard(self.handle_batch, given, self.ctx)
   check_cancelled(ok, second)
   return verdicts.batch(count, ok, value, second)

@@ -97,6 +97,7 @@ function methods:add(list)
     local part = partition.new {
       topic = item.topic, partition = item.partition, handle = script.handle,
       handle_batch = script.handle_batch, batch = settings.batch, retry = settings.retry,
+      parallel = settings.parallel, key = settings.key,
       group = settings.group, bury = self.bury, task = self.task, log = self.log,
       on_change = function(changed) self:on_change(changed) end,
     }
