@@ -66,6 +66,7 @@ Consumer.__index = Consumer
 
 function Consumer:subscribe(topics)
   self.cluster.subscribed = topics
+  self.cluster.held = next(self.assigned) ~= nil
   if self.cluster.on_subscribe then self.cluster.on_subscribe(topics) end
   return true
 end

@@ -170,17 +170,104 @@ describe("consumer", function()
     assert.equal("TAKEN", log.find("partition given up").fields.code)
   end)
 
-  it("stops where the group has got members in the middle", function()
+  -- What the group's coordinator gives to who joins: partition 0.
+  local function as_member(cluster)
+    cluster.on_subscribe = function()
+      cluster:event { kind = "assign", protocol = "EAGER",
+        partitions = { { topic = "payments", partition = 0 } } }
+    end
+  end
+
+  it("becomes a member where somebody joins in the middle, and goes on at the group's commit", function()
     local cluster = fake.new { payments = 1 }
-    cluster:produce("payments", 0, 3)
+    as_member(cluster)
+    cluster:produce("payments", 0, 200)
+    local seen, refused_at = {}, nil
     local exit, log = run(cluster, {
-      handle = function()
-        cluster:fail("commit", "UNKNOWN_MEMBER_ID")
+      handle = function(record)
+        if record.offset == 50 and not refused_at then
+          refused_at = #seen
+          cluster:fail("commit", "UNKNOWN_MEMBER_ID")
+          await(function() return cluster.faults.commit.times == 0 end)
+          -- the other one has consumed a bit and left
+          cluster.commits["payments/0"] = { offset = 60, metadata = "" }
+        end
+        seen[#seen + 1] = record.offset
         return "done"
       end,
-    }, by_index())
+    }, by_index(), nil, { commit_interval = 0.01 })
     assert.equal(0, exit)
-    assert.same({ "payments/0@0" }, cluster.history)
+    assert.same({ "payments" }, cluster.subscribed)
+    assert.is_false(cluster.held)
+    -- the record under way ended, none was begun after it
+    assert.equal(50, seen[refused_at + 1])
+    assert.equal(60, seen[refused_at + 2])
+    assert.equal(51 + 140, #seen)
+    assert.equal(200, cluster:committed_offset("payments", 0))
+    local fields = log.find("partition given up, joining the group").fields
+    assert.equal(0, fields.partition)
+    assert.equal(tonumber(cluster.history[#cluster.history - 1]:match "@(%d+)"), fields.committed)
+    assert.equal("idle", log.find("ending").fields.reason)
+  end)
+
+  for what, case in pairs {
+    ["a member came, committed and left between two commits"] = function(cluster)
+      cluster.commits["payments/0"] = { offset = 3, metadata = "" }
+    end,
+    ["the run's commit is gone"] = function(cluster) cluster.commits["payments/0"] = nil end,
+  } do
+    it("joins the group where " .. what, function()
+      local cluster = fake.new { payments = 1 }
+      as_member(cluster)
+      cluster:produce("payments", 0, 10)
+      local exit, log = run(cluster, {
+        handle = function(record)
+          if record.offset == 9 and not cluster.subscribed then case(cluster) end
+          return "done"
+        end,
+      }, by_index(), nil, { commit_interval = 60 })
+      assert.equal(0, exit)
+      assert.same({ "payments" }, cluster.subscribed)
+      assert.equal(10, cluster:committed_offset("payments", 0))
+      assert.is_truthy(log.find "joining the group")
+    end)
+  end
+
+  it("leaves to an instance of the same index and run that is ahead", function()
+    local cluster = fake.new { payments = 1 }
+    cluster:produce("payments", 0, 10)
+    local exit, log = run(cluster, {
+      handle = function(record)
+        if record.offset == 4 then cluster.commits["payments/0"] = { offset = 8, metadata = "run-7" } end
+        return "done"
+      end,
+    }, by_index(), nil, { commit_interval = 60 })
+    assert.equal(0, exit)
+    assert.is_nil(cluster.subscribed)
+    assert.same({ offset = 8, metadata = "run-7" }, cluster.commits["payments/0"])
+    assert.equal("TAKEN", log.find("partition given up").fields.code)
+  end)
+
+  it("does not join when it is told to end while it loses its index", function()
+    local cluster = fake.new { payments = 1 }
+    as_member(cluster)
+    cluster:produce("payments", 0, 10)
+    local entered = 0
+    local exit, log = run(cluster, {
+      handle = function()
+        entered = entered + 1
+        task.sleep(0.02)
+        return "done"
+      end,
+    }, by_index { IDLE_TIMEOUT = "3600" }, function(signals)
+      await(function() return entered == 2 end)
+      cluster:fail("commit", "UNKNOWN_MEMBER_ID")
+      signals.send "TERM"
+      task.sleep(10)
+    end, { commit_interval = 60 })
+    assert.equal(0, exit)
+    assert.is_nil(cluster.subscribed)
+    assert.equal(0, cluster:committed_offset("payments", 0))
     assert.equal("REFUSED", log.find("partition given up").fields.code)
   end)
 
@@ -423,10 +510,8 @@ describe("consumer", function()
         gate:set()
         await(function() return cluster:committed_offset("payments", 0) end)
         at_revoke = cluster:committed_offset("payments", 0)
-        if protocol == "EAGER" then
-          cluster:event { kind = "assign", protocol = protocol,
-            partitions = { { topic = "payments", partition = 1 } } }
-        end
+        cluster:event { kind = "assign", protocol = protocol,
+          partitions = protocol == "EAGER" and { { topic = "payments", partition = 1 } } or {} }
         task.sleep(10)
       end)
       assert.equal(0, exit)
@@ -451,6 +536,7 @@ describe("consumer", function()
       await(function() return seen == 2 end)
       cluster:event { kind = "revoke", partitions = { { topic = "payments", partition = 0 } },
         protocol = "EAGER", lost = true }
+      cluster:event { kind = "assign", partitions = {}, protocol = "EAGER" }
       task.sleep(10)
     end, { commit_interval = 60 })
     assert.equal(0, exit)
@@ -458,15 +544,104 @@ describe("consumer", function()
     assert.same({}, cluster.history)
   end)
 
-  it("goes on after a commit that a rebalance refuses", function()
+  it("does not take the middle of a rebalance for idleness", function()
+    local cluster = fake.new { payments = 1 }
+    join(cluster)
+    cluster:produce("payments", 0, 3)
+    local seen = 0
+    local exit = run(cluster, {
+      handle = function()
+        seen = seen + 1
+        return "done"
+      end,
+    }, environment { IDLE_TIMEOUT = "0.02" }, function()
+      await(function() return seen > 0 end)
+      local mine = { { topic = "payments", partition = 0 } }
+      cluster:event { kind = "revoke", partitions = mine, protocol = "EAGER", lost = false }
+      await(function() return cluster:committed_offset("payments", 0) == 3 end)
+      cluster:produce("payments", 0, 2)
+      task.sleep(0.3) -- the others take their time
+      cluster:event { kind = "assign", partitions = mine, protocol = "EAGER" }
+      task.sleep(10)
+    end)
+    assert.equal(0, exit)
+    assert.equal(5, seen)
+    assert.equal(5, cluster:committed_offset("payments", 0))
+  end)
+
+  it("waits for its share where a cooperative rebalance has given it nothing yet", function()
+    local cluster = fake.new { payments = 1 }
+    cluster.events = {}
+    cluster:produce("payments", 0, 3)
+    cluster.on_subscribe = function()
+      cluster:event { kind = "assign", partitions = {}, protocol = "COOPERATIVE" }
+    end
+    local exit = run(cluster, { handle = done }, environment(), function()
+      await(function() return cluster.subscribed end)
+      task.sleep(0.2) -- the other one gives it back
+      cluster:event { kind = "assign", partitions = { { topic = "payments", partition = 0 } },
+        protocol = "COOPERATIVE" }
+      task.sleep(10)
+    end)
+    assert.equal(0, exit)
+    assert.equal(3, cluster:committed_offset("payments", 0))
+  end)
+
+  it("gives handlers of revoked partitions less than the group waits for its members", function()
     local cluster = fake.new { payments = 1 }
     join(cluster)
     cluster:produce("payments", 0, 5)
-    cluster:fail("commit", "REBALANCE_IN_PROGRESS", 2)
-    local exit = run(cluster, { handle = done }, environment())
+    local seen, mine = 0, { { topic = "payments", partition = 0 } }
+    local exit, log = run(cluster, {
+      handle = function()
+        seen = seen + 1
+        if seen == 3 then task.sleep(60) end
+        return "done"
+      end,
+    }, environment {
+      ROUSE_KAFKA = "security.protocol=plaintext;bootstrap.servers=localhost:1;max.poll.interval.ms=200",
+    }, function()
+      await(function() return seen == 3 end)
+      cluster:event { kind = "revoke", partitions = mine, protocol = "EAGER", lost = false }
+      cluster:event { kind = "assign", partitions = mine, protocol = "EAGER" }
+      task.sleep(10)
+    end, { commit_interval = 60 })
     assert.equal(0, exit)
-    assert.equal(5, cluster:committed_offset("payments", 0))
+    assert.equal(0.1, log.find("handler stopped in the middle").fields.waited)
+    assert.same({ "payments/0@2", "payments/0@5" }, cluster.history)
+    assert.equal(2 + 1 + 3, seen)
   end)
+
+  for _, code in ipairs { "REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID" } do
+    it("goes on after a commit that the group refuses with " .. code, function()
+      local cluster = fake.new { payments = 1 }
+      join(cluster)
+      cluster:produce("payments", 0, 5)
+      cluster:fail("commit", code, 2)
+      local exit, log = run(cluster, { handle = done }, environment())
+      assert.equal(0, exit)
+      assert.equal(5, cluster:committed_offset("payments", 0))
+      assert.equal("info", log.find("commit refused").level)
+      -- the last one, of a consumer that is told to end
+      cluster = fake.new { payments = 1 }
+      join(cluster)
+      cluster:produce("payments", 0, 5)
+      local seen = 0
+      exit = run(cluster, {
+        handle = function()
+          seen = seen + 1
+          return "done"
+        end,
+      }, environment { IDLE_TIMEOUT = "3600" }, function(signals)
+        await(function() return seen == 5 end)
+        cluster:fail("commit", code, 2)
+        signals.send "TERM"
+        task.sleep(10)
+      end, { commit_interval = 60 })
+      assert.equal(0, exit)
+      assert.equal(5, cluster:committed_offset("payments", 0))
+    end)
+  end
 
   it("lets running handlers end on SIGTERM, commits, exits 0", function()
     local cluster = fake.new { payments = 1 }
@@ -508,6 +683,32 @@ describe("consumer", function()
     end, { drain = 0.1 })
     assert.equal(75, exit)
     assert.equal(2, cluster:committed_offset("payments", 0))
+  end)
+
+  it("counts down while handlers end", function()
+    local cluster = fake.new { payments = 2 }
+    join(cluster)
+    cluster:produce("payments", 0, 5)
+    cluster:produce("payments", 1, 5)
+    local gate, entered = task.event(), 0
+    local exit, log = run(cluster, {
+      consume = { parallel = 3 },
+      handle = function(record)
+        entered = entered + 1
+        gate:wait()
+        return "done"
+      end,
+    }, environment { IDLE_TIMEOUT = "3600" }, function(signals)
+      await(function() return entered == 6 end)
+      signals.send "TERM"
+      task.sleep(0.3)
+      gate:set()
+      task.sleep(10)
+    end, { drain = 9 })
+    assert.equal(0, exit)
+    assert.same({ records = 6, partitions = 2, seconds = 9 },
+      log.find("draining: 6 records in hand on 2 partitions, 9 s left").fields)
+    assert.equal(3, cluster:committed_offset("payments", 0))
   end)
 
   it("ends at once, without a commit, on the second signal", function()

@@ -29,10 +29,10 @@ end
 ---@return string|nil code
 function methods:commit(timeout)
   timeout = timeout or TIMEOUT
-  if self.given_up then return nil, "partition given up", "TAKEN" end
   while self.committing do
     self.committing:wait(timeout)
   end
+  if self.given_up or self.joining then return nil, "partition given up", "TAKEN" end
   local list = self:dirty()
   if #list == 0 then return true end
   local done = self.task.event()
@@ -47,15 +47,11 @@ function methods:commit(timeout)
   end
   local kind = faults.kind(code)
   if kind == "group" then
-    self.log.info("commit refused, the group is rebalancing", { code = code })
+    self:say("commit " .. code, "commit refused, the group is rebalancing", {}, "info")
   elseif kind == "credentials" or kind == "authorization" then
     self:refused(code, message)
   elseif code == "TAKEN" or code == "REFUSED" then
-    -- Whoever has the partition now starts from the last commit: what we handled since is handled
-    -- again.
-    self.log.warn("partition given up", { reason = message, code = code })
-    self.given_up = true
-    self:finish { kind = "given up" }
+    self:lose_index(message, code)
   else
     self:say("commit " .. tostring(code), "commit failed, trying again", { reason = message })
   end

@@ -6,6 +6,8 @@ local faults = require "rouse.consumer.faults"
 -- Records that may wait for busy handlers before more are fetched, and seconds without a poll.
 local BACKLOG <const> = 500
 local PATIENCE <const> = 1
+-- Three times the heartbeat's interval, and a handler's time to end.
+local NEXT_GENERATION <const> = 15
 
 ---@class rouse.consumer.Session
 local methods = {}
@@ -78,17 +80,28 @@ function methods:on_assign(event)
   end
   if not self.assigned then self.active_at = self.task.monotonic() end
   self.assigned = true
+  if event.protocol == "COOPERATIVE" and self.count == 0 then
+    -- what others have to give back first comes with the next generation, at the next heartbeat
+    self.more_until = self.task.monotonic() + NEXT_GENERATION
+  end
+  self.bell:set()
 end
 
 function methods:on_revoke(event)
   self:remove(event.partitions, event.lost)
   self.log.info(event.lost and "partitions lost" or "partitions revoked",
     { count = #event.partitions })
+  local ok, message, code
   if event.protocol == "COOPERATIVE" then
-    self.consumer:incremental_unassign(event.partitions)
+    ok, message, code = self.consumer:incremental_unassign(event.partitions)
   else
-    self.consumer:assign {}
+    ok, message, code = self.consumer:assign {}
   end
+  if not ok then
+    self.log.error("partitions not given back", { reason = message, code = code })
+  end
+  -- The group is in the middle of a rebalance: an assignment follows, if only an empty one.
+  self:await_assignment()
 end
 
 function methods:refused(code, message)
@@ -105,11 +118,11 @@ function methods:refused(code, message)
 end
 
 -- Once per code until the link is up again.
-function methods:say(code, message, fields)
+function methods:say(code, message, fields, level)
   if self.said[code] then return end
   self.said[code] = true
   fields.code = code
-  self.log.warn(message, fields)
+  self.log[level or "warn"](message, fields)
 end
 
 function methods:on_error(event)

@@ -101,14 +101,17 @@ end
 ---@param timeout number
 ---@return true|nil
 ---@return string|nil message
----@return string|nil code  "TAKEN": another run works here. "REFUSED": the group has members
+---@return string|nil code  "TAKEN": another instance works here. "REFUSED": a group does, join it
 function index.commit(handles, claim, offset, timeout)
   local item, message, code = read(handles, claim, timeout)
   if not item then return nil, message, code end
   if not has_offset(item) then
-    return nil, "the commit of this run is gone", "TAKEN"
+    return nil, "the commit of this run is gone", "REFUSED"
+  elseif (item.metadata or "") == "" then
+    -- runs leave their name; members, who may have come and gone between two commits, leave none
+    return nil, ("a member of the group has committed %d"):format(item.offset), "REFUSED"
   elseif item.metadata ~= claim.name then
-    return nil, ("run '%s' has taken the partition"):format(item.metadata or ""), "TAKEN"
+    return nil, ("run '%s' has taken the partition"):format(item.metadata), "TAKEN"
   elseif item.offset > claim.tried then
     return nil, ("the commit is at %d, ours at %d"):format(item.offset, claim.tried), "TAKEN"
   end

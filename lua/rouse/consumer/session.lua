@@ -19,15 +19,15 @@ local TIMEOUT <const> = 10
 local LOOK_AGAIN <const> = 0.25
 -- A topic that was missing in so many looks has been deleted: nothing is left to wait for.
 local MISSING_LOOKS <const> = 20
--- Before the first assignment somebody else's session may have to end first.
-local FIRST_ASSIGNMENT <const> = 60
+-- Before an assignment somebody else's session may have to end first.
+local ASSIGNMENT <const> = 60
 
 ---@class rouse.consumer.Session
 ---@field outcome table|nil  {kind, ...} once it is to end
 ---@field worked boolean  a broker has accepted us
 ---@field parked boolean  a partition was parked
 local methods = {}
-for _, part in ipairs { "events", "commits" } do
+for _, part in ipairs { "events", "commits", "handover" } do
   for name, fn in pairs(require("rouse.consumer." .. part)) do methods[name] = fn end
 end
 local metatable = { __name = "rouse.consumer.session", __index = methods }
@@ -49,7 +49,7 @@ function session.new(options)
     max = math.max(POLL_RECORDS, self.settings.batch), max_bytes = POLL_BYTES, timeout = 1,
   }
   self.active_at = self.task.monotonic()
-  self.started_at = self.active_at
+  self:await_assignment()
   return self
 end
 
@@ -144,41 +144,10 @@ function methods:on_change(part)
   self:finish { kind = "parked" }
 end
 
--- Stops these partitions, waits until what runs has ended or the seconds are over, cancels the rest.
--- Returns whether all ended by themselves.
-function methods:stop(parts, seconds)
-  local deadline = self.task.monotonic() + seconds
-  for _, part in ipairs(parts) do part:stop() end
-  local clean = true
-  for _, part in ipairs(parts) do
-    if part.worker then
-      part.worker:join { timeout = math.max(0, deadline - self.task.monotonic()) }
-    end
-    if part.worker and part.worker:status() == "running" then
-      clean = false
-      part.worker:cancel()
-      self.log.warn("handler stopped in the middle", { topic = part.topic,
-        partition = part.partition, waited = seconds })
-    end
-  end
-  return clean
-end
-
--- Gives partitions back: their prefix is committed while they are still ours.
-function methods:remove(list, lost)
-  local parts = {}
-  for _, item in ipairs(list) do
-    local part = (self.partitions[item.topic] or {})[item.partition]
-    if part then parts[#parts + 1] = part end
-  end
-  self:stop(parts, lost and 0 or self.settings.drain)
-  if not lost then self:commit() end
-  for _, part in ipairs(parts) do
-    self.partitions[part.topic][part.partition] = nil
-    self.count = self.count - 1
-  end
-  self:limit()
-  self.active_at = self.task.monotonic()
+-- Until the group has told us what is ours nobody can say that nothing is left to do.
+function methods:await_assignment()
+  self.assigned = false
+  self.waiting_since = self.task.monotonic()
 end
 
 -- When the consumer has been idle long enough, or nil while there is work.
@@ -188,9 +157,9 @@ function methods:idle_at()
   end
   local idle_exit = self.settings.idle_exit
   if not self.assigned then
-    return self.started_at + math.max(idle_exit, FIRST_ASSIGNMENT)
+    return self.waiting_since + math.max(idle_exit, ASSIGNMENT)
   end
-  return self.active_at + idle_exit
+  return math.max(self.active_at + idle_exit, self.count == 0 and self.more_until or 0)
 end
 
 ---The last look: whether every partition has been read to its end. Unknown is not drained.
@@ -257,7 +226,9 @@ function methods:wait()
     self:start_workers()
     local now = self.task.monotonic()
     local at = self:idle_at()
-    if at and math.max(at, self.look_at or 0) <= now then
+    if self.joining then
+      self:join_group()
+    elseif at and math.max(at, self.look_at or 0) <= now then
       self:try_idle_exit()
     else
       local until_then = at and math.max(at, self.look_at or 0) - now or LOOK_AGAIN
@@ -265,19 +236,6 @@ function methods:wait()
     end
   end
   return self.outcome
-end
-
----Stops fetching, lets running handlers end, commits. Returns whether everything ended and is
----committed in time.
----@param seconds number
----@return boolean
-function methods:drain(seconds)
-  self.draining = true
-  self:start_workers()
-  local parts = self:each()
-  if #parts > 0 then self.consumer:pause(ids(parts)) end
-  local clean = self:stop(parts, seconds)
-  return self:commit(math.max(seconds / 2, 1)) ~= nil and clean
 end
 
 return session

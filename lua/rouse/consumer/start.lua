@@ -79,6 +79,7 @@ local function try_claim(s, how)
     }
     if not ok then error("assign: " .. tostring(reason)) end
     s:add { claim }
+    s.partitions[claim.topic][claim.partition].committed = claim.offset
     return "done"
   elseif code == "REFUSED" then
     s.log.info("partition not taken by index, joining the group", { reason = message })
