@@ -29,7 +29,7 @@ local function run(cluster, script, env, during, options)
       error("the consumer did not end in 10 s")
     end)
     local kafka = cluster:module()
-    local beside = during and task.spawn(during, signals)
+    local beside = during and task.spawn(during, signals, log)
     exit = consumer.run {
       script = script, env = env, signals = signals, kafka = kafka, log = log,
       drain = options.drain, commit_interval = options.commit_interval,
@@ -152,6 +152,19 @@ describe("consumer", function()
     assert.equal(78, exit)
     assert.is_truthy(log.find "JOB_INDEX is 2, but topic payments has 2 partitions")
     assert.same({}, cluster.history)
+  end)
+
+  it("takes a partition that its broker hears of a moment later", function()
+    local cluster = fake.new { payments = 2 }
+    local exit, log = run(cluster, { handle = done }, by_index { JOB_INDEX = "2" }, function()
+      await(function() return cluster.calls.metadata end)
+      cluster.logs.payments[2] = { next = 0, records = {} }
+      cluster:produce("payments", 2, 4)
+      task.sleep(10)
+    end)
+    assert.equal(0, exit)
+    assert.equal(4, cluster:committed_offset("payments", 2))
+    assert.is_truthy(log.find "partition not there yet")
   end)
 
   it("stops where another run has taken its partition", function()
@@ -804,13 +817,13 @@ describe("consumer", function()
     it("holds a daemon instead of ending at once, until a signal", function()
       local cluster = fake.new { payments = 1 }
       local env = by_index { JOB_INDEX = "9", JOB_MODE = "daemon" }
-      local exit, log = run(cluster, { handle = done }, env, function(signals)
-        task.sleep(0.1)
+      local exit, log = run(cluster, { handle = done }, env, function(signals, log)
+        await(function() return log.find "JOB_INDEX is 9" end)
         signals.send "TERM"
         task.sleep(10)
       end)
       assert.equal(143, exit)
-      assert.is_truthy(log.find "JOB_INDEX is 9")
+      assert.equal("error", log.find("JOB_INDEX is 9").level)
     end)
   end)
 end)

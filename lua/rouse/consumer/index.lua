@@ -74,8 +74,8 @@ function index.claim(handles, how)
   if topic.error then return nil, topic.error, topic.error end
   local count = #topic.partitions
   if how.partition >= count then
-    return nil, ("JOB_INDEX is %d, but topic %s has %d partitions"):format(how.partition, how.topic,
-      count), "RANGE"
+    return nil, ("JOB_INDEX is %d, but topic %s has %d partition%s"):format(how.partition, how.topic,
+      count, count == 1 and "" or "s"), "RANGE"
   end
   local claim = { topic = how.topic, partition = how.partition, name = how.name }
   local item

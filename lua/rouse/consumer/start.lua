@@ -9,6 +9,9 @@ local start = {}
 
 -- A topic that the brokers do not know this many times, a second apart, does not exist.
 local UNKNOWN_TRIES <const> = 5
+-- Whoever started this instance has seen its partition: a broker that has not heard of it yet will soon.
+local RANGE_TRIES <const> = 4
+local RANGE_PAUSE <const> = 0.5
 
 -- Which of these topics the brokers do not have, or refuse; nil when they answer for all.
 local function lacking(meta, names)
@@ -85,8 +88,8 @@ local function try_claim(s, how)
     s.log.info("partition not taken by index, joining the group", { reason = message })
     return "group"
   elseif code == "RANGE" then
-    s:finish(faults.at_start(faults.exit.configuration, message))
-    return "end"
+    s:say(code, "partition not there yet", { reason = message }, "info")
+    return "again", "range", message
   elseif kind == "credentials" or kind == "authorization" then
     s:refused(code, message)
     return "end"
@@ -101,18 +104,21 @@ function start.index(s)
   local settings = s.settings
   local how = { topic = settings.topics[1], partition = settings.index, name = settings.name,
     reset = settings.reset, timeout = 5 }
-  local unknown, tries = 0, 0
+  local unknown, beyond, tries = 0, 0, 0
   while not s.outcome do
-    local result, kind = try_claim(s, how)
+    local result, kind, message = try_claim(s, how)
     if result == "group" then return start.group(s) end
     if result ~= "again" then return end
     unknown = kind == "topic" and unknown + 1 or 0
+    beyond = kind == "range" and beyond + 1 or 0
     if unknown >= UNKNOWN_TRIES then
-      s:finish(no_topic(how.topic))
-      return
+      return s:finish(no_topic(how.topic))
+    elseif beyond >= RANGE_TRIES then
+      return s:finish(faults.at_start(faults.exit.configuration, message))
     end
     tries = tries + 1
-    s.task.sleep(kind == "topic" and 1 or backoff.delay(tries, { first = 0.2, max = 5 }))
+    s.task.sleep(kind == "topic" and 1 or kind == "range" and RANGE_PAUSE
+      or backoff.delay(tries, { first = 0.2, max = 5 }))
   end
 end
 
