@@ -21,8 +21,17 @@ describe("kafka handles", function()
   it("leave properties to librdkafka and pass its text on", function()
     local consumer, message, code = kafka.consumer { properties = { ["group.id"] = "g", ["fetch.wait.ms"] = 3 } }
     assert.is_nil(consumer)
-    assert.equal('No such configuration property: "fetch.wait.ms"', message)
+    assert.equal("No such configuration property: \"fetch.wait.ms\", did you mean 'fetch.wait.max.ms'?", message)
     assert.equal("CONFIG", code)
+    for written, meant in pairs {
+      ["sesion.timeout.ms"] = ", did you mean 'session.timeout.ms'?", ["sasl.user"] = ", did you mean 'sasl.username'?",
+      ["qqq"] = "",
+    } do
+      for _, open in ipairs { kafka.consumer, kafka.producer, kafka.admin } do
+        _, message = open { properties = { ["group.id"] = "g", [written] = "1" } }
+        assert.equal(('No such configuration property: "%s"%s'):format(written, meant), message)
+      end
+    end
     assert.same({ nil, "CONFIG" }, { kafka.producer { properties = { acks = "some" } }, (select(3,
       kafka.producer { properties = { acks = "some" } })) })
     local _, conflict = kafka.consumer {

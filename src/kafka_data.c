@@ -83,6 +83,21 @@ const char *kafka_version(void)
     return rd_kafka_version_str();
 }
 
+size_t kafka_property_table(char *buffer, size_t size)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *file = open_memstream(&text, &length);
+    if (file != NULL) {
+        rd_kafka_conf_properties_show(file);
+        fclose(file);
+    }
+    if (size > 0)
+        snprintf(buffer, size, "%s", text != NULL ? text : "");
+    free(text);
+    return length + 1;
+}
+
 const char *kafka_err_name(rd_kafka_resp_err_t code)
 {
     return code == RD_KAFKA_RESP_ERR_NO_ERROR ? NULL : rd_kafka_err2name(code);

@@ -138,4 +138,10 @@ int kafka_match(const char *pattern, const char *name, struct err *err);
 /* The version of the library in use, "2.0.2"; static. */
 const char *kafka_version(void);
 
+/*
+ * librdkafka's table of properties, one a line that begins with its name: into the buffer as far as
+ * its size goes (ended with NUL). Returns the size it takes, NUL included.
+ */
+size_t kafka_property_table(char *buffer, size_t size);
+
 #endif

@@ -195,8 +195,19 @@ static int l_version(lua_State *L)
     return 1;
 }
 
+/* In a userdata, since making a string of it may raise. */
+static int l_properties(lua_State *L)
+{
+    size_t size = kafka_property_table(NULL, 0);
+    char *text = lua_newuserdatauv(L, size, 0);
+    kafka_property_table(text, size);
+    lua_pushstring(L, text);
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
     {"match", l_match},
+    {"properties", l_properties},
     {"version", l_version},
     {NULL, NULL},
 };

@@ -1,6 +1,7 @@
 -- Kafka for scripts: consumers, producers, questions to a cluster, and librdkafka's mock cluster. Waiting methods work in any
 -- task; failures of the world are nil, message, code, misuse raises. Durations and timestamps are seconds.
 local core = require "rouse.core.kafka"
+local options_of = require "rouse.options"
 
 ---@class rouse.partition One entry of a partition list.
 ---@field topic string
@@ -84,13 +85,27 @@ local core = require "rouse.core.kafka"
 ---@class rouse.kafka
 local kafka = {}
 
+-- Passes on what opening a handle returned; an unknown property's message names the nearest known one.
+local function opened(handle, message, code)
+  local name = code == "CONFIG" and message:match '^No such configuration property: "(.-)"'
+  if not name then
+    return handle, message, code
+  end
+  local names = {}
+  -- those with an underscore are set by functions, not as text
+  for known in ("\n" .. core.properties()):gmatch "\n(%l[%w.]*) *|" do
+    names[#names + 1] = known
+  end
+  return nil, message .. options_of.hint(name, names), code
+end
+
 ---Opens a consumer. It needs group.id, also when it never joins. Properties are librdkafka's, which judges them.
 ---@param options {properties: rouse.properties}
 ---@return rouse.consumer|nil consumer
 ---@return string? message librdkafka's own
 ---@return "CONFIG"? code
 function kafka.consumer(options)
-  return core.consumer(options)
+  return opened(core.consumer(options))
 end
 
 ---Opens a producer.
@@ -99,7 +114,7 @@ end
 ---@return string? message
 ---@return "CONFIG"? code
 function kafka.producer(options)
-  return core.producer(options)
+  return opened(core.producer(options))
 end
 
 ---Opens a handle for questions to a cluster; it consumes nothing, so its questions never wait behind a fetch.
@@ -108,7 +123,7 @@ end
 ---@return string? message
 ---@return "CONFIG"? code
 function kafka.admin(options)
-  return core.admin(options)
+  return opened(core.admin(options))
 end
 
 ---Starts librdkafka's mock cluster; rouse.mock.kafka makes it more comfortable.

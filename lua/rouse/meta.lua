@@ -456,6 +456,9 @@ function kafka.mock(options) end
 ---@return "PATTERN"? code
 function kafka.match(pattern, name) end
 
+---@return string table librdkafka's properties, one a line that begins with its name
+function kafka.properties() end
+
 ---@return string version of librdkafka
 function kafka.version() end
 
