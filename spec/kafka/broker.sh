@@ -8,6 +8,7 @@
 #   broker.sh env DIR       print export lines: KAFKA_PLAINTEXT, KAFKA_SASL, KAFKA_CA, KAFKA_USER, KAFKA_PASSWORD
 #
 # KAFKA_PROPERTIES holds more lines of server.properties, for a broker that is started the first time; they win.
+# KAFKA_JOIN=OTHER makes it, then, broker 2 of the cluster whose controller is the broker of the directory OTHER.
 #
 # Needs a JDK or JRE from 17, maven (the first time), openssl and kcat. KAFKA_JARS names a directory of jars to use instead.
 set -euo pipefail
@@ -76,16 +77,27 @@ certificates() {
 }
 
 configure() {
-    local dir=$1 plain sasl controller password
-    plain=$(free_port); sasl=$(free_port); controller=$(free_port)
+    local dir=$1 plain sasl password cluster
+    # Of a broker that is a controller too, alone in its cluster.
+    local node=1 roles=broker,controller voters controller
+    voters=1@localhost:$(free_port)
+    controller=,CONTROLLER://${voters#1@}
+    # A cluster id that begins with '-' would be taken for an option.
+    cluster=R$(openssl rand -base64 16 | tr '+/' 'ab' | cut -c2-22)
+    if [ -n "${KAFKA_JOIN:-}" ]; then
+        node=2 roles=broker controller=
+        voters=$(sed -n 's/^controller.quorum.voters=//p' "$KAFKA_JOIN/server.properties")
+        cluster=$(sed -n 's/^cluster.id=//p' "$KAFKA_JOIN/data/meta.properties")
+    fi
+    plain=$(free_port); sasl=$(free_port)
     password=$(openssl rand -hex 16)
     certificates "$dir"
     cat >"$dir/server.properties" <<CONF
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@localhost:$controller
+process.roles=$roles
+node.id=$node
+controller.quorum.voters=$voters
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://localhost:$plain,SASL_SSL://localhost:$sasl,CONTROLLER://localhost:$controller
+listeners=PLAINTEXT://localhost:$plain,SASL_SSL://localhost:$sasl$controller
 advertised.listeners=PLAINTEXT://localhost:$plain,SASL_SSL://localhost:$sasl
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
@@ -126,10 +138,8 @@ export KAFKA_CA=$dir/ca.crt
 export KAFKA_USER=token
 export KAFKA_PASSWORD=$password
 ENV
-    # A cluster id that begins with '-' would be taken for an option.
     java -Xmx128m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$cache/*" \
-        kafka.tools.StorageTool format -t "R$(openssl rand -base64 16 | tr '+/' 'ab' | cut -c2-22)" \
-        -c "$dir/server.properties" >"$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2; die "cannot format the data directory"; }
+        kafka.tools.StorageTool format -t "$cluster" -c "$dir/server.properties" >"$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2; die "cannot format the data directory"; }
 }
 
 # Whether a process runs; one that has ended and that nobody has waited for does not.

@@ -280,12 +280,26 @@ end
 
 --- Starts a broker of the spec's own; from here on the scope works with it.
 ---@param properties string lines of server.properties
-function Scope:broker(properties)
+---@param join string? the directory of a broker that is there already: the new one is the second of its cluster
+---@return string own its directory, for stop_broker and start_broker
+function Scope:broker(properties, join)
   local own = ("%s/%s"):format(work, support.name "broker")
-  self:defer(function() self:run("spec/kafka/broker.sh", "stop", own) end)
-  self:run({ env = { KAFKA_PROPERTIES = properties, KAFKA_JARS = os.getenv "KAFKA_JARS",
+  self:defer(function() self:stop_broker(own, "kill") end)
+  self:run({ env = { KAFKA_PROPERTIES = properties, KAFKA_JARS = os.getenv "KAFKA_JARS", KAFKA_JOIN = join,
     XDG_CACHE_HOME = os.getenv "XDG_CACHE_HOME" }, seconds = 120 }, "spec/kafka/broker.sh", "start", own)
-  self.brokers = self:run("spec/kafka/broker.sh", "env", own):match "KAFKA_PLAINTEXT=(%S+)"
+  local address = self:run("spec/kafka/broker.sh", "env", own):match "KAFKA_PLAINTEXT=(%S+)"
+  self.brokers = join and self.brokers .. "," .. address or address
+  return own
+end
+
+--- Stops a broker of the spec's own, or kills it: a power cut.
+---@param how "stop"|"kill"|nil
+function Scope:stop_broker(own, how)
+  self:run("spec/kafka/broker.sh", how or "stop", own)
+end
+
+function Scope:start_broker(own)
+  self:run("spec/kafka/broker.sh", "start", own)
 end
 
 --- Writes a file that goes with the broker.

@@ -3,7 +3,7 @@
  * JVM, produce in transactions, load a topic fast, and compare a group's commits with the topic's ends. It uses librdkafka
  * alone, nothing of Rouse, so that its answers are a second opinion.
  *
- *   tool BROKERS create NAME:PARTITIONS[:PROPERTY=VALUE]...
+ *   tool BROKERS create NAME:PARTITIONS[:PROPERTY=VALUE]...    replicas: the broker's default
  *   tool BROKERS delete NAME...
  *   tool BROKERS grow NAME:PARTITIONS...
  *   tool BROKERS ready NAME:PARTITIONS...       waits until every partition has a leader
@@ -126,7 +126,7 @@ static void create(rd_kafka_t *rk, rd_kafka_queue_t *queue, int n, char **specs)
     for (int i = 0; i < n; i++) {
         char *rest = NULL;
         counts[i] = split(specs[i], &rest);
-        topics[i] = rd_kafka_NewTopic_new(specs[i], counts[i], 1, text, sizeof text);
+        topics[i] = rd_kafka_NewTopic_new(specs[i], counts[i], -1, text, sizeof text);
         if (!topics[i])
             die("%s: %s", specs[i], text);
         for (char *pair = rest ? strtok(rest, ",") : NULL; pair; pair = strtok(NULL, ",")) {
