@@ -2,9 +2,9 @@
 local support = require "spec.kafka.support"
 
 -- In the order in which they run.
-local order = { "latency", "idle", "bursts", "throughput" }
+local order = { "start", "burst", "latency", "idle", "bursts", "letters", "memory", "throughput" }
 local benches = {}
-for _, module in ipairs { "bench.observer", "bench.bursts", "bench.consumer" } do
+for _, module in ipairs { "bench.observer", "bench.bursts", "bench.consumer", "bench.start" } do
   for name, measure in pairs(require(module)) do
     benches[name] = measure
   end

@@ -17,27 +17,52 @@ function figures.quantile(sorted, q)
   return sorted[math.max(1, math.ceil(q * #sorted))]
 end
 
+---@return number median, number least, number most
 function figures.median(values)
   local sorted = table.move(values, 1, #values, 1, {})
   table.sort(sorted)
-  return figures.quantile(sorted, 0.5)
+  return figures.quantile(sorted, 0.5), sorted[1], sorted[#sorted]
 end
 
 function figures.milliseconds(seconds)
   return ("%.1f ms"):format(seconds * 1000)
 end
 
+local function read(pid, name)
+  local file = io.open(("/proc/%d/%s"):format(pid, name))
+  local text = file and file:read "a"
+  if file then file:close() end
+  return text
+end
+
 --- What /proc says of a process.
 ---@return integer resident KiB, number seconds of CPU
 function figures.usage(pid)
-  local function read(name)
-    local file = assert(io.open(("/proc/%d/%s"):format(pid, name)))
-    local text = file:read "a"
-    file:close()
-    return text
+  local user, kernel = read(pid, "stat"):match("%) " .. ("%S+ "):rep(11) .. "(%d+) (%d+)")
+  return tonumber(read(pid, "status"):match("VmRSS:%s*(%d+)")), (tonumber(user) + tonumber(kernel)) / 100
+end
+
+--- The most that a process has had in memory so far.
+---@return integer? KiB nil when it has ended
+function figures.peak(pid)
+  return tonumber((read(pid, "status") or ""):match("VmHWM:%s*(%d+)"))
+end
+
+--- Runs contestants in turn, each once a round, and each round begins with another one, so that a machine that slows down or
+--- a neighbour that wakes up hits all of them alike.
+---@param contestants {name: string, run: fun(): number}[]
+---@param rounds integer
+---@return table<integer, number[]> results by contestant
+function figures.alternate(contestants, rounds)
+  local results = {}
+  for i = 1, #contestants do results[i] = {} end
+  for round = 1, rounds do
+    for step = 1, #contestants do
+      local i = (round + step - 2) % #contestants + 1
+      table.insert(results[i], contestants[i].run())
+    end
   end
-  local user, kernel = read("stat"):match("%) " .. ("%S+ "):rep(11) .. "(%d+) (%d+)")
-  return tonumber(read("status"):match("VmRSS:%s*(%d+)")), (tonumber(user) + tonumber(kernel)) / 100
+  return results
 end
 
 return figures

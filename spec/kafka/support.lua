@@ -31,8 +31,9 @@ end
 ---@param what string finishes the sentence "waited N s for ..."
 ---@param seconds number
 ---@param check fun(): any
+---@param interval number? seconds between two checks, default 0.05
 ---@return any
-function support.wait(what, seconds, check)
+function support.wait(what, seconds, check, interval)
   local deadline = task.monotonic() + seconds
   while true do
     local value = check()
@@ -42,7 +43,7 @@ function support.wait(what, seconds, check)
     if task.monotonic() > deadline then
       error(("waited %g s for %s"):format(seconds, what), 2)
     end
-    task.sleep(0.05)
+    task.sleep(interval or 0.05)
   end
 end
 

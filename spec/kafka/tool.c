@@ -8,7 +8,7 @@
  *   tool BROKERS grow NAME:PARTITIONS...
  *   tool BROKERS ready NAME:PARTITIONS...       waits until every partition has a leader
  *   tool BROKERS left GROUP TOPIC...            "TOPIC PARTITION COMMITTED LOW END" lines, COMMITTED -1 for none
- *   tool BROKERS load TOPIC PARTITIONS COUNT SIZE
+ *   tool BROKERS load TOPIC PARTITIONS COUNT SIZE       values: JSON objects of SIZE bytes, cut where that is too short for one
  *   tool BROKERS transact TOPIC PARTITION       stdin lines: begin, key KEY, put VALUE, flush, commit, abort; each answered "ok"
  *                                               (key: of the records that follow; without one they have none)
  */
@@ -278,11 +278,14 @@ static void load(const char *brokers, const char *topic, int partitions, long co
     rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
     rd_kafka_conf_set_opaque(conf, &failed);
     rd_kafka_t *rk = handle(RD_KAFKA_PRODUCER, conf, brokers);
-    char *value = malloc(size + 32);
-    memset(value, 'x', size + 32);
+    enum { HEAD = 64 };
+    char *value = malloc(size + HEAD);
     for (long i = 0; i < count; i++) {
-        int n = snprintf(value, 32, "%ld", i);
-        value[n] = ' ';
+        memset(value, 'x', size + HEAD);
+        int n = snprintf(value, HEAD, "{\"id\":%ld,\"amount\":12.5,\"currency\":\"EUR\",\"note\":\"", i);
+        value[n] = 'x';
+        if (size >= (size_t)n + 2)
+            memcpy(value + size - 2, "\"}", 2);
         put(rk, topic, (int)(i % partitions), "", value, size);
         if (i % 1000 == 0)
             rd_kafka_poll(rk, 0);
