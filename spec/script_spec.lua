@@ -60,6 +60,14 @@ describe("script.load", function()
       parallel = 1, batch = 500, kafka = {} }, consume)
   end)
 
+  it("takes an id of a static member as Kafka does", function()
+    assert(load_source [[return { consume = { instance_id = "payments-3" }, handle = function() end }]])
+    for _, id in ipairs { "", "a b", ("x"):rep(250) } do
+      local source = ("return { consume = { instance_id = %q }, handle = function() end }"):format(id)
+      assert.matches("instance_id", failure(source))
+    end
+  end)
+
   it("takes an embedded source, which finds nothing beside it", function()
     local loaded = assert(script.load(nil, { source = "return {observe = {}}", name = "scripts/o.lua" }))
     assert.same({ "scripts/o.lua", nil }, { loaded.name, loaded.path })

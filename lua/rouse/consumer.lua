@@ -41,6 +41,7 @@ local function read_settings(run)
   settings.name = settings.run or ("%s:%d"):format(sys.hostname(), sys.pid())
   settings.properties = properties.resolve("consumer", settings.kafka, {
     ["group.id"] = settings.group,
+    ["group.instance.id"] = consume.instance_id,
     ["auto.offset.reset"] = settings.reset,
     -- says when a partition is read to its end, markers of transactions included
     ["enable.partition.eof"] = "true",

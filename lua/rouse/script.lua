@@ -65,6 +65,13 @@ local function check_topic(topic)
   return topic
 end
 
+local function check_instance_id(id)
+  if id == "" or #id > 249 or id:find("[^%w._-]") then -- as Kafka has it
+    return nil, "1 to 249 letters, digits, '.', '_' and '-'"
+  end
+  return id
+end
+
 ---@type rouse.Option[]
 local CONSUMER <const> = {
   { name = "consume", type = "table", required = true },
@@ -89,6 +96,8 @@ local CONSUME <const> = {
   { name = "batch", type = "integer", min = 1, max = 100000, default = 500 },
   { name = "reset", type = "string", choices = { "earliest", "latest" },
     doc = "where a group without a commit starts; default earliest" },
+  { name = "instance_id", type = "string", check = check_instance_id,
+    doc = "static membership: an id that no other process of the group has at the same time" },
   { name = "kafka", type = "table", doc = "librdkafka properties" },
 }
 

@@ -110,7 +110,7 @@ describe("properties.resolve", function()
       ["enable.auto.commit"] = "commits what a handler has finished",
       ["auto.commit.enable"] = "commits what a handler has finished",
       ["auto.offset.reset"] = "use reset= of the route or of consume",
-      ["group.instance.id"] = "would fence each other",
+      ["group.instance.id"] = "use consume.instance_id",
     } do
       local ok, message = pcall(properties.resolve, "consumer", { script = { [name] = "x" } })
       assert.is_false(ok)

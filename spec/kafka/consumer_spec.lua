@@ -1,5 +1,6 @@
 --- What only a real coordinator shows of the consumer: members that come and go, refused commits, kills, markers.
 local support = require "spec.kafka.support"
+local kafka = require "rouse.kafka"
 
 -- Logs where each record is, `delay` seconds after it came.
 local SLOW = [[
@@ -108,6 +109,30 @@ describe("a consumer in a group", function()
     local _, count = handled(consumer)
     local left = scope:left(sut.group, sut.topic)
     assert.equal(4000, left + count)
+  end))
+
+  it("is still a member after its exit with an instance_id, and goes on under it", support.scoped(function(scope)
+    local sut = system(scope, 1, 5)
+    local admin <close> = assert(kafka.admin { properties = { ["bootstrap.servers"] = support.brokers } })
+    local path = scope:file("script.lua", SLOW:gsub("consume = {}", 'consume = { instance_id = "one" }'):format("0"))
+    local function run()
+      local consumer = scope:spawn { command = { support.rouse, "run", path }, name = "consumer",
+        env = support.merge(support.kafka "plaintext", { KAFKA_TOPIC = sut.topic, CONSUMER_GROUP = sut.group,
+          IDLE_TIMEOUT = "1" }) }
+      assert.equal(0, (consumer:finish(30)))
+      return consumer
+    end
+    local function members()
+      return assert(admin:describe_groups { groups = { sut.group }, timeout = 10 })[sut.group].members
+    end
+    local first = run()
+    local before = members()
+    assert.equal(1, #before)
+    scope:produce { topic = sut.topic, partitions = { 0 }, count = 5 }
+    local second = run()
+    assert.equal(1, #members())
+    expect_all(handled(first, second), 1, 10, 1)
+    assert.equal(0, (scope:left(sut.group, sut.topic)))
   end))
 
   it("exits 78 where the topic does not exist", support.scoped(function(scope)

@@ -131,7 +131,7 @@ local OWNERS <const> = {
   ["enable.auto.offset.store"] = COMMITS,
   ["enable.partition.eof"] = "Rouse decides when a partition is drained",
   ["auto.offset.reset"] = "use reset= of the route or of consume",
-  ["group.instance.id"] = "instances share their settings and would fence each other",
+  ["group.instance.id"] = "use consume.instance_id; instances that share an id fence each other",
   ["isolation.level"] = "the doorbell must ring for committed records only",
   ["fetch.min.bytes"] = "the doorbell must ring for the first byte",
   ["check.crcs"] = "the doorbell reads no payload",
