@@ -225,12 +225,22 @@ describe("watch", function()
           if not w:pending("renew") then w:pass(60) end
         end
       end
-      assert.is_true(gaps[2] <= 180 and gaps[4] > gaps[2] and gaps[4] < 1200)
+      assert.is_true(gaps[2] <= 60 and gaps[4] > gaps[2] and gaps[4] < 1200)
       w:send { kind = "renewed", unit = assert(w:take("renew")).unit }
       w:pass(80000)
       assert.is_nil(w:take("renew"))
       w:pass(7000)
       assert.is_not_nil(w:take("renew"))
+    end)
+
+    it("comes when it is due, not only with the next reading of commits", function()
+      local w = new { engine = function(engine) engine.renew = { first = 20, every = 25 } end }
+      for _, at in ipairs { 20, 45 } do
+        w:pass(at - 1 - w.clock)
+        assert.is_nil(w:take("renew"))
+        w:pass(1.5)
+        w:send { kind = "renewed", unit = assert(w:take("renew")).unit }
+      end
     end)
 
     it("is not asked for twice while its answer is on its way", function()

@@ -87,7 +87,9 @@ function watch.renew(engine, unit)
     return
   end
   unit.renew_at = unit.renew_at or engine.clock + how.first
-  if engine.clock < unit.renew_at or unit.renewing or (unit.shared or 0) > 0 or unit.phase ~= "idle" then
+  if engine.clock < unit.renew_at then
+    return engine:look_in(unit, unit.renew_at - engine.clock)
+  elseif unit.renewing or (unit.shared or 0) > 0 or unit.phase ~= "idle" then
     return
   end
   local partitions = {}
@@ -109,11 +111,12 @@ function watch.renewed(engine, unit, event)
   unit.renewing = nil
   if not event.error then
     unit.renew_failures, unit.renew_failure, unit.renew_at = nil, nil, engine.clock + how.every
-    return
+    return engine:look_in(unit, how.every)
   end
   unit.renew_failures, unit.renew_failure = (unit.renew_failures or 0) + 1, event.message or event.error
   local seconds = backoff.delay(unit.renew_failures, { first = RETRY.first, max = RETRY.max, random = engine.random })
   unit.renew_at = engine.clock + math.min(seconds, how.every)
+  engine:look_in(unit, unit.renew_at - engine.clock)
   engine:effect { kind = "note", unit = unit.id, job = unit.job, group = unit.group, code = "not_renewed",
     fields = { error = event.error, reason = event.message, seconds = unit.renew_at - engine.clock } }
 end
