@@ -1,6 +1,9 @@
 /* rouse.core.sys: what the library (not the scripts) needs of the operating system. */
 #include <errno.h>
 #include <limits.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -32,6 +35,16 @@ static int l_environ(lua_State *L)
         lua_rawset(L, -3);
     }
     return 1;
+}
+
+/* What the allocator keeps for later goes back to the system, where it can be asked for that. */
+static int l_trim(lua_State *L)
+{
+    (void)L;
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+    return 0;
 }
 
 static int fail_errno(lua_State *L, const char *path, int number)
@@ -278,7 +291,7 @@ int sys_open(lua_State *L)
     static const luaL_Reg functions[] = {
         {"environ", l_environ}, {"read_file", l_read_file}, {"exists", l_exists}, {"isatty", l_isatty},
         {"random", l_random}, {"hostname", l_hostname}, {"pid", l_pid}, {"executable", l_executable},
-        {"write", l_write}, {"signals", l_signals}, {NULL, NULL}};
+        {"write", l_write}, {"trim", l_trim}, {"signals", l_signals}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"wait", l_signals_wait}, {"close", signals_close}, {NULL, NULL}};
     box_type(L, SIGNALS, methods, signals_close);
     util_functions(L, functions);

@@ -156,6 +156,9 @@ function sys.pid() end
 ---@return string? code
 function sys.executable() end
 
+---Gives memory that was freed back to the system.
+function sys.trim() end
+
 ---Writes at once, past every buffer.
 ---@param fd integer
 ---@param text string

@@ -12,12 +12,14 @@ local modes = require "rouse.observer.modes"
 local offsets = require "rouse.observer.offsets"
 local properties = require "rouse.config.properties"
 local reader = require "rouse.observer.reader"
+local refusals = require "rouse.observer.refusals"
 local reload = require "rouse.observer.reload"
 local rules = require "rouse.observer.rules"
 local sources = require "rouse.observer.sources"
 local startup = require "rouse.observer.startup"
 local targets = require "rouse.observer.targets"
 local task = require "rouse.task"
+local tidy = require "rouse.observer.tidy"
 local topics = require "rouse.observer.topics"
 local wake = require "rouse.wake"
 
@@ -27,6 +29,7 @@ local Observer = { __name = "rouse.observer" }
 Observer.__index = Observer
 
 local REFRESH = 60 -- seconds between looks at the cluster's topics and partitions, unless the script says otherwise
+local RELOOK = 2 -- seconds, while Kafka is away or a topic seems to be
 local QUOTA = 100 -- job runs that a Code Engine project keeps, finished ones included (limits of the service)
 
 --- Puts an event into the engine's queue.
@@ -55,7 +58,7 @@ function Observer:fault(event)
     self:report_kafka(false, event.message, event.code)
     self.down = true
     self.trouble:set()
-  else
+  elseif not refusals.take(self, event) then
     log.debug("Kafka: " .. tostring(event.message), { code = event.code, topic = event.topic,
       partition = event.partition })
   end
@@ -68,8 +71,10 @@ function Observer:open_kafka()
     return nil, message
   end
   self.admin, self.offsets = admin, offsets.new(admin, reader.TIMEOUT)
-  self.doorbell, message = doorbell.open(layers, function(event) self:emit(event) end,
-    function(event) self:fault(event) end)
+  self.doorbell, message = doorbell.open(layers, function(event)
+    refusals.rung(self, event)
+    self:emit(event)
+  end, function(event) self:fault(event) end)
   if not self.doorbell then
     return nil, message
   end
@@ -87,19 +92,33 @@ function Observer:units_now()
   return units
 end
 
+--- The ids of the units, of those that are on a topic.
+local function on_topic(units, name)
+  local ids = {}
+  for _, unit in ipairs(units) do
+    ids[unit.id] = unit.topics[name] ~= nil or nil
+  end
+  return ids
+end
+
 --- Topics and partitions as the cluster has them now, told to the engine.
 function Observer:refresh(metadata)
   self.metadata = metadata
-  local found, units = topics.resolve(self.routes, metadata, self.missing), nil
+  local gone = topics.gone(self.counts, metadata, self.suspects)
+  for _, name in ipairs(gone) do
+    self.counts[name], self.missing[name] = nil, topics.DELETED
+    log.warn(("%s: %s; it will be watched again when there is one of that name"):format(name, topics.DELETED))
+  end
+  local found, units = topics.resolve(self.routes, metadata, self.missing, self.suspects), nil
+  for _, name in ipairs(gone) do
+    units = units or self:units_now()
+    self:emit { kind = "gone", topic = name, keep = on_topic(units, name) }
+  end
   for name, topic in pairs(found) do
     if self.counts[name] ~= topic.count then
       self.counts[name] = topic.count
       units = units or self:units_now()
-      local ids = {}
-      for _, unit in ipairs(units) do
-        ids[unit.id] = unit.topics[name] ~= nil or nil
-      end
-      self:emit { kind = "partitions", topic = name, partitions = topic.count, units = ids,
+      self:emit { kind = "partitions", topic = name, partitions = topic.count, units = on_topic(units, name),
         reset = topic.route.reset }
     end
   end
@@ -108,8 +127,8 @@ end
 function Observer:watch_topics()
   local every = self.script.observe and self.script.observe.refresh or REFRESH
   while true do
-    if self.down then
-      task.sleep(2)
+    if self.down or next(self.suspects) then
+      task.sleep(RELOOK)
     else
       self.trouble:wait(every)
     end
@@ -118,6 +137,7 @@ function Observer:watch_topics()
     self:report_kafka(metadata ~= nil, message, code)
     if metadata then
       self:refresh(metadata)
+      refusals.look(self)
       if self.down then
         self.down = false
         self:emit { kind = "reevaluate" }
@@ -260,7 +280,7 @@ function observer.run(options)
   end
   local self = setmetatable({
     script = script, env = options.env, settings = settings, opened = settings, routes = routes, inbox = task.queue(),
-    missing = {}, counts = {}, route_index = {}, reports = {}, trouble = task.event(),
+    missing = {}, counts = {}, suspects = {}, refused = {}, route_index = {}, reports = {}, trouble = task.event(),
     kafka_report = startup.reporter("Kafka"), kafka_state = { reachable = false }, job_faults = {}, lines = {},
     members = {}, defined_by = {}, started_at = task.now(),
     load = options.load, script_files = options.script_files or sources.new(), data_files = data_files,
@@ -288,7 +308,7 @@ function Observer:serve(signals)
       return hold.fault { job_mode = self.settings.job_mode, code = exit, message = why }
     end
     local helpers = { task.spawn(function() self.doorbell:run() end), task.spawn(function() self:watch_topics() end),
-      task.spawn(function() reload.watch(self) end) }
+      task.spawn(function() reload.watch(self) end), task.spawn(tidy.run) }
     group.start(self)
     log.info("observing")
     self:loop()

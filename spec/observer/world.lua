@@ -25,12 +25,13 @@ local function free_port()
   return server:port()
 end
 
--- Runs `play(world)` beside an observer. options: topics, jobs, env, script, run (more of observer.run's options), before.
+-- Runs `play(world)` beside an observer. options: topics, brokers, jobs, env, script, run (more of observer.run's options),
+-- before.
 local function with_observer(options, play)
   local handles = task.handles()
   task.run(function()
     local mock = assert(session.start { environ = {}, execute = false, quiet = true, topics = options.topics,
-      jobs = options.jobs })
+      brokers = options.brokers, jobs = options.jobs })
     local properties = { ["bootstrap.servers"] = mock.kafka:bootstrap_servers() }
     local world = { mock = mock, producer = assert(kafka.producer { properties = properties }),
       admin = assert(kafka.admin { properties = properties }), signals = fake_signals(), port = free_port(),

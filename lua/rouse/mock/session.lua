@@ -21,6 +21,7 @@ session.TOPICS = { { name = "payments", partitions = 4 }, { name = "shipping", p
 ---@class rouse.mock.session.options
 ---@field environ table<string, string> what this process was given
 ---@field topics { name: string, partitions: integer }[]? default: payments with 4 partitions, shipping with 3
+---@field brokers integer? default 1
 ---@field jobs table<string, rouse.target.process.job>? beside the topics' own, or in their place
 ---@field http_port integer? default: a free one
 ---@field idle_timeout number? of the topics' own jobs, default 5 seconds
@@ -43,7 +44,7 @@ function session.start(options)
     all[jobs.name_of(topic.name)] = jobs.consumer(topic.name, executable, options.idle_timeout or 5)
   end
   for name, job in pairs(defined) do all[name] = job end
-  local cluster = kafka.new { topics = topics }
+  local cluster = kafka.new { topics = topics, brokers = options.brokers }
   local self = setmetatable({
     kafka = cluster, topics = topics, kafkadata = jobs.kafkadata(topics, defined),
     idle_timeout = options.idle_timeout or 5,

@@ -17,7 +17,7 @@ Doorbell.__index = Doorbell
 
 local doorbell = {}
 
-doorbell.PATIENCE = 5 -- seconds a patient fetch waits
+doorbell.PATIENCE = 15 -- seconds a patient fetch waits
 doorbell.QUIET = 10 -- seconds on the quick handle before a partition moves
 doorbell.CROWD = 50 -- with more partitions than that on the quick handle, all of them move at once
 
@@ -64,6 +64,16 @@ end
 --- Arms (or re-arms) a partition at an offset, or disarms it (offset nil). Takes effect with flush.
 function Doorbell:set(topic, partition, offset)
   self.changes[key(topic, partition)] = { topic = topic, partition = partition, offset = offset }
+end
+
+--- Arms what is armed on a topic anew, at the same offsets.
+function Doorbell:again(topic)
+  for _, armed in pairs(self.armed) do
+    if armed.topic == topic then
+      self:set(topic, armed.partition, armed.offset)
+    end
+  end
+  self:flush()
 end
 
 --- Lists of partitions to take off both handles, filled with drop and applied with take_off.

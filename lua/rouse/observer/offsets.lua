@@ -73,30 +73,28 @@ end
 --- Asks for the low or end offsets of partitions.
 ---@param at "beginning"|"end"
 ---@param partitions rouse.partition[]
----@return rouse.partition[]|nil list in the order asked, string? message, string? code
+---@return rouse.partition[]|nil list in no particular order, string? message, string? code
 function Offsets:ask(at, partitions)
-  local well, ill, questions, list = {}, {}, {}, {}
+  local lanes = { [false] = {}, [true] = {} }
   for _, part in ipairs(partitions) do
-    table.insert(self.ill[key(part)] and ill or well, part)
+    table.insert(lanes[self.ill[key(part)] or false], part)
   end
-  for name, some in pairs { well = well, ill = ill } do
-    if #some > 0 then
-      table.insert(questions, self:join(name .. " " .. at, at, some))
-    end
+  local questions, list = {}, {}
+  for ill, some in pairs(lanes) do
+    questions[ill] = #some > 0 and self:join((ill and "ill " or "well ") .. at, at, some) or nil
   end
-  local answers, failed = {}, nil
-  for _, question in ipairs(questions) do
+  local failed
+  for _, question in pairs(questions) do
     question.done:wait()
     failed = not question.answered and question or failed
-    for name in pairs(question.known) do
-      answers[name] = question.answers[name]
-    end
   end
   if failed then
     return nil, failed.message, failed.code
   end
-  for i, part in ipairs(partitions) do
-    list[i] = answers[key(part)]
+  for ill, some in pairs(lanes) do
+    for _, part in ipairs(some) do
+      list[#list + 1] = questions[ill].answers[key(part)]
+    end
   end
   return list
 end

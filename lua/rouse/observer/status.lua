@@ -41,10 +41,15 @@ local function problem_of(observer, route)
   if route.pattern and route.topics and #route.topics == 0 then
     return "no topic matches the pattern (yet)"
   elseif not route.pattern and observer.missing[route.topic] then
-    return "the topic does not exist (yet)"
+    return observer.missing[route.topic]
   elseif not route.pattern and observer.missing[topics.odd(route, route.topic)] then
     return ("kafkadata says %d partitions, the cluster has %d; the cluster counts"):format(route.partitions,
       observer.counts[route.topic] or 0)
+  end
+  for _, name in ipairs(route.pattern and route.topics or { route.topic }) do
+    if observer.refused[name] then
+      return ("%s: the broker refuses the doorbell: %s"):format(name, observer.refused[name].code)
+    end
   end
   for _, job in ipairs(route.jobs) do
     local fault = observer.job_faults[job.name]

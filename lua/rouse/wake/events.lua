@@ -58,6 +58,18 @@ function events.on_partitions(engine, event)
   end
 end
 
+--- A topic is no longer there: { topic, keep }. Nothing is known of its partitions from now on; should it come back,
+--- on_partitions takes it up. `keep` has the units whose routes name it; to those of a pattern it does not belong any more.
+function events.on_gone(engine, event)
+  for _, unit in ipairs(engine.units) do
+    if unit.mode == "lag" and unit.topics[event.topic] then
+      reload.drop(engine, unit, function(topic) return topic == event.topic end)
+      unit.topics[event.topic] = event.keep[unit.id] and unit.topics[event.topic] or nil
+      unit.dirty = #unit.parts > 0
+    end
+  end
+end
+
 --- The doorbell rang: with a record at `offset`, or with an `error` (the position is out of range). It is disarmed there.
 function events.on_rung(engine, event)
   local door = doors.of(engine, event.topic, event.partition)

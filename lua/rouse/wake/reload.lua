@@ -39,7 +39,7 @@ local function leave(engine, part)
 end
 
 --- Forgets the partitions of topics that `gone` names.
-local function drop(engine, unit, gone)
+function reload.drop(engine, unit, gone)
   local kept = {}
   for _, part in ipairs(unit.parts) do
     if gone(part.topic) then
@@ -56,7 +56,7 @@ local ANSWERS <const> = { reading = "offsets", refreshing = "offsets", submittin
 
 --- A unit whose answer is still on its way is kept aside until it arrives: another of the same name would be given it.
 local function retire(engine, unit)
-  drop(engine, unit, function() return true end)
+  reload.drop(engine, unit, function() return true end)
   engine.by_id[unit.id], unit.renewing = nil, nil
   if ANSWERS[unit.phase] then
     engine.retired[unit.id] = unit
@@ -82,10 +82,10 @@ end
 local function update(engine, unit, given, rule_changed)
   local topics = given.topics
   if unit.mode ~= given.mode then -- the offsets of one mode mean nothing in the other
-    drop(engine, unit, function() return true end)
+    reload.drop(engine, unit, function() return true end)
     unit.mode, unit.group = given.mode, given.group
   end
-  drop(engine, unit, function(topic) return unit.topics[topic] and not topics[topic] end)
+  reload.drop(engine, unit, function(topic) return unit.topics[topic] and not topics[topic] end)
   if rule_changed or not same(unit.spec, given.spec or {}) then
     unit.wait_until = nil -- what the rule said, it said about something else
     if unit.asked then
