@@ -87,6 +87,8 @@ local DEFAULTS <const> = {
     ["queued.min.messages"] = "1000000",
   },
   producer = {
+    -- A partition waits for its dead letter: a pause for company would only be added to each.
+    ["linger.ms"] = "0",
     ["enable.idempotence"] = "true",
     ["acks"] = "all",
   },
