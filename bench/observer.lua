@@ -1,5 +1,7 @@
---- What an observer costs and how fast it is: wake latency and idle cost, beside a real broker.
+--- What an observer costs and how fast it is: wake latency, re-arming, bytes during a burst and idle cost, beside a real broker.
+local doorbell = require "rouse.observer.doorbell"
 local figures = require "bench.figures"
+local kafka = require "rouse.kafka"
 local support = require "spec.kafka.support"
 local task = require "rouse.task"
 local traffic = require "bench.traffic"
@@ -61,11 +63,10 @@ local function commit(admin, route, partition, offset)
   assert(not answer[1].error, answer[1].error)
 end
 
---- Record acknowledged -> POST job_runs arrived, one record at a time on routes that are quiet.
-function bench.latency(scope)
-  local kafka = require "rouse.kafka"
+-- One of the sizes of bench.latency: `count` topics are routed and armed, records come for the first `width` of them.
+local function latency(scope, count, partitions, settle)
   local wakes, width = number("BENCH_WAKES", 200), 25
-  local routes, mock, env = system(scope, width)
+  local routes, mock, env = system(scope, count, partitions)
   local properties = { ["bootstrap.servers"] = support.brokers }
   local admin = assert(kafka.admin { properties = properties })
   scope:defer(function() admin:close { timeout = 5 } end)
@@ -77,7 +78,7 @@ function bench.latency(scope)
   scope:defer(function() producer:close { timeout = 5 } end)
   local observer = observe(scope, env)
   listed(mock)
-  task.sleep(5) -- the first use of the broker's offsets topic is not what is measured
+  task.sleep(settle) -- the first use of the broker's offsets topic is not what is measured
 
   local delays, missed = {}, 0
   -- Each route on its own: a record, its submit, the commit a consumer would make, the run's end, and quiet until the
@@ -118,23 +119,101 @@ function bench.latency(scope)
     return true
   end
   local players = {}
-  for i, route in ipairs(routes) do
-    players[i] = task.spawn(play, route, math.max(1, wakes // width), i * 0.25)
+  for i = 1, width do
+    players[i] = task.spawn(play, routes[i], math.max(1, wakes // width), i * 0.25)
   end
   for _, player in ipairs(players) do
     assert(player:join())
   end
   table.sort(delays)
   observer:terminate()
-  say("record acknowledged to job run submitted, lag mode, %d records, %d topics of 4 partitions:",
-    #delays, width)
+  say("record acknowledged to job run submitted, lag mode, %d records on %d topics, armed %d partitions of %d topics:",
+    #delays, width, count * partitions, count)
   say("  p50 %s, p99 %s, worst %s; not woken within 90 s: %d", milliseconds(quantile(delays, 0.5)),
     milliseconds(quantile(delays, 0.99)), milliseconds(delays[#delays]), missed)
 end
 
+--- Record acknowledged -> POST job_runs arrived, one record at a time on routes that are quiet.
+function bench.latency(scope)
+  latency(scope, 25, 4, 5)
+end
+
+--- The same where so many partitions are armed that they rest on the patient handle.
+function bench.crowd(scope)
+  latency(scope, 100, 12, number("BENCH_SETTLE", 65))
+end
+
+--- From arming a partition where a record waits to the ring, beside a fetch that is under way without it.
+function bench.rearm(scope)
+  local rounds = number("BENCH_ARMINGS", 200)
+  local topic = scope:topic { partitions = 4, prefix = "rearm" }
+  local properties = { ["bootstrap.servers"] = support.brokers }
+  local producer = assert(kafka.producer { properties = support.merge(properties, { ["linger.ms"] = "0" }) })
+  scope:defer(function() producer:close { timeout = 5 } end)
+  local rung, at = task.event(), nil
+  local bell = assert(doorbell.open({ override = support.merge(properties, { ["security.protocol"] = "plaintext" }) },
+    function() at = task.monotonic() rung:set() end, error))
+  scope:defer(function() bell:close { timeout = 5 } end)
+  local server = task.spawn(bell.run, bell)
+  for partition = 1, 3 do -- something for the fetch to wait for
+    bell:set(topic, partition, 0)
+  end
+  bell:flush()
+  task.sleep(2)
+  local delays = {}
+  for _ = 1, rounds do
+    local report = assert(producer:produce { topic = topic, partition = 0, value = "x", timeout = 10 })
+    task.sleep(math.random() * 0.3) -- anywhere in a wait of the fetch
+    rung:clear()
+    local armed = task.monotonic()
+    bell:set(topic, 0, report.offset)
+    bell:flush()
+    assert(rung:wait(30))
+    table.insert(delays, at - armed)
+  end
+  server:cancel()
+  table.sort(delays)
+  say("partition armed again to its ring, %d times: p50 %s, p99 %s, worst %s (a fetch waits for 250 ms)", rounds,
+    milliseconds(quantile(delays, 0.5)), milliseconds(quantile(delays, 0.99)), milliseconds(delays[#delays]))
+end
+
+--- What an observer reads while records pour into topics whose runs are at work.
+function bench.payload(scope)
+  local megabytes, size, count, partitions = number("BENCH_MEGABYTES", 200), 1000, 4, 4
+  local port = support.brokers:match(":(%d+)$")
+  local routes, mock, env = system(scope, count, partitions)
+  local observer = observe(scope, env)
+  listed(mock)
+  local every = {}
+  for partition = 0, partitions - 1 do
+    every[#every + 1] = partition
+  end
+  for _, route in ipairs(routes) do
+    scope:produce { topic = route.topic, partitions = every }
+  end
+  support.wait("every partition to be covered", 60, function()
+    local covered = 0
+    for _, run in ipairs(mock:runs()) do
+      covered = covered + run.requested + run.pending + run.running
+    end
+    return covered >= count * partitions
+  end)
+  local pid = observer.child:pid()
+  local first = traffic.of(scope, pid, port)
+  for _, route in ipairs(routes) do
+    scope:run(os.getenv "KAFKA_TOOL", support.brokers, "load", route.topic, tostring(partitions),
+      tostring(megabytes * 1000000 // size // count), tostring(size))
+  end
+  task.sleep(6) -- until it has looked once more
+  local last = traffic.of(scope, pid, port)
+  observer:terminate()
+  say("a burst of %d MB for runs that are at work: the observer received %.1f KB for each MB produced", megabytes,
+    (last.received - first.received) / 1000 / megabytes)
+end
+
 --- What an observer with nothing to do costs.
 function bench.idle(scope)
-  local settle, seconds = number("BENCH_SETTLE", 45), number("BENCH_IDLE", 60)
+  local settle, seconds = number("BENCH_SETTLE", 65), number("BENCH_IDLE", 60)
   local port = support.brokers:match(":(%d+)$")
   for _, size in ipairs { { 1, 4 }, { 100, 12 } } do
     local _, mock, env = system(scope, size[1], size[2])

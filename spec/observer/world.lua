@@ -25,8 +25,8 @@ local function free_port()
   return server:port()
 end
 
--- Runs `play(world)` beside an observer. options: topics, brokers, jobs, env, script, run (more of observer.run's options),
--- before.
+-- Runs `play(world)` beside an observer. options: topics, brokers, jobs, env, script,
+-- run (more of observer.run's options), before.
 local function with_observer(options, play)
   local handles = task.handles()
   task.run(function()

@@ -59,6 +59,7 @@ local DEFAULTS <const> = {
     -- delay. Only partitions armed lately are in these fetches (rouse.observer.doorbell).
     ["fetch.wait.max.ms"] = "250",
     -- A fetch whose broker went without a word is given up so long after its wait, and sent again.
+    -- (The patient handle, whose requests wait behind its fetches, has its own.)
     ["socket.timeout.ms"] = "10000",
     ["fetch.message.max.bytes"] = "4096",
     -- With few queued messages allowed, bells of other partitions wait up to a second behind the

@@ -21,7 +21,10 @@ doorbell.PATIENCE = 15 -- seconds a patient fetch waits
 doorbell.QUIET = 10 -- seconds on the quick handle before a partition moves
 doorbell.CROWD = 50 -- with more partitions than that on the quick handle, all of them move at once
 
-local OVERLAP = 2 * doorbell.PATIENCE + 1 -- one fetch that does not know the partition yet, then one that does
+-- One fetch that does not know the partition yet, one sent before the answer that says who leads it (requests of a connection are
+-- answered in turn), then one that does.
+local OVERLAP = 2 * doorbell.PATIENCE + 5
+local SILENCE = 10 -- seconds for answers that are due
 local TURN = 2.5 -- seconds between looks at what may move
 
 --- Codes that say the position itself is refused.
@@ -46,6 +49,9 @@ function doorbell.open(layers, ring, fault)
   local patient
   if quick and not properties.told(layers)["fetch.wait.max.ms"] then
     local wait = { ["fetch.wait.max.ms"] = tostring(doorbell.PATIENCE * 1000) }
+    -- What is asked beside a fetch is answered after it.
+    local least, told = (doorbell.PATIENCE + SILENCE) * 1000, properties.told(layers)["socket.timeout.ms"]
+    wait["socket.timeout.ms"] = tostring(math.max(least, math.tointeger(tonumber(told)) or least))
     patient, message = kafka.consumer { properties = properties.resolve("doorbell", layers, wait) }
     if not patient then
       quick:close()
