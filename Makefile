@@ -4,7 +4,7 @@
 # make test-kafka   specs on a real Apache Kafka    make test-image   the container image, built and run
 # make install      PREFIX=/usr/local DESTDIR=      make bench        figures, side by side with what they compare to
 # make sim SEEDS=10000   schedules of the wake engine in virtual time      make sim-exhaustive   every interleaving of small worlds
-# make deps GROUPS="build test kafka image"         installs the Debian packages that are missing
+# make deps GROUPS="build test kafka bench image"         installs the Debian packages that are missing
 
 SAN ?=
 BUILD ?= build$(if $(SAN),-$(subst $(comma),-,$(SAN)))
@@ -112,7 +112,7 @@ test-image: need-image need-test all
 demo: all
 	@$(BUILD)/rouse demo
 
-bench: need-test need-kafka all
+bench: need-test need-kafka need-bench all
 	ROUSE_BUILD=$(BUILD) bench/run
 
 install: all

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the packages that the given groups need and that are not there yet:
-#   resources/deps.sh [--missing] GROUP...          `make deps GROUPS="build test kafka image"`
+#   resources/deps.sh [--missing] GROUP...          `make deps GROUPS="build test kafka bench image"`
 # The Makefile's targets call it first (--missing), so with nothing to do it says nothing and takes
 # milliseconds; called by hand it also says that all is there. Anything to install is one visible
 # step: what, why, with which command. Where there is no apt it looks for the things themselves and
@@ -44,13 +44,17 @@ kcat|cmd kcat|produces records
 openssl|cmd openssl|certificates for the broker
 LIST
     ;;
+    bench) cat <<'LIST'
+iproute2|cmd ss|counts bytes and requests
+LIST
+    ;;
     image) cat <<'LIST'
 buildah|cmd buildah|builds and runs the image without a daemon
 debootstrap|cmd debootstrap|base image where no registry is reached
 kcat|cmd kcat|produces records
 LIST
     ;;
-    *) echo "deps: no group '$group'; there are: build test kafka image" >&2; exit 2 ;;
+    *) echo "deps: no group '$group'; there are: build test kafka bench image" >&2; exit 2 ;;
     esac
   done
 }

@@ -239,7 +239,7 @@ describe("README.md and SCRIPTING.md", function()
   end)
 
   it("stay short", function()
-    for path, most in pairs { ["README.md"] = 120, ["SCRIPTING.md"] = 300, ["docs/operating.md"] = 150 } do
+    for path, most in pairs { ["README.md"] = 120, ["SCRIPTING.md"] = 300, ["docs/operating.md"] = 180 } do
       local _, lines = read(path):gsub("\n", "")
       assert.is_true(lines <= most, ("%s has %d lines"):format(path, lines))
     end
