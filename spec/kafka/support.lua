@@ -196,9 +196,19 @@ function Scope:topic(options)
   return name
 end
 
+--- Deletes a topic before the spec ends; `create` gives the name back.
+function Scope:delete(topic)
+  self:run(tool, self.brokers, "delete", topic)
+end
+
 --- Deletes a topic and creates it anew, empty.
 function Scope:recreate(topic, partitions)
-  self:run(tool, self.brokers, "delete", topic)
+  self:delete(topic)
+  self:create(topic, partitions)
+end
+
+--- Creates a topic of a name that was deleted.
+function Scope:create(topic, partitions)
   -- The name is taken until the broker has done with the old one.
   support.wait("the new topic", 20, function()
     return (pcall(self.run, self, tool, self.brokers, "create", ("%s:%d"):format(topic, partitions)))

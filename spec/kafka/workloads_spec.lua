@@ -154,6 +154,26 @@ describe("a topic that changes", function()
     sut:settled(orders)
     sut:stop()
   end))
+
+  it("is left when it is deleted, and watched again when there is one of that name", scoped(function(scope)
+    local orders = { partitions = 2 }
+    local sut = system.new(scope, { routes = { orders = orders },
+      script = "return { observe = { refresh = 0.5 } }" })
+    sut:observe()
+    sut:produce(orders, { 0 }, 2)
+    sut:woken(orders, 1)
+    sut:settled(orders)
+    scope:delete(orders.topic)
+    local told = orders.topic .. ": the topic was deleted"
+    support.wait("the observer to say so", 30, function() return sut.observer:text():find(told, 1, true) end)
+    scope:create(orders.topic, 2)
+    sut:produce(orders, { 1 }, 2)
+    assert.equal("1", sut:woken(orders, 2).indices)
+    sut:settled(orders)
+    assert.equal(4, sut:handled(orders))
+    assert.equal(1, select(2, sut.observer:text():gsub(told:gsub("%p", "%%%0"), "")))
+    sut:stop()
+  end))
 end)
 
 -- What goes wrong, and how.
