@@ -13,25 +13,17 @@
 
 /* ---- callbacks: the opaque of every conf is the port ---- */
 
-static void log_line(struct kafka_port *port, int level, const char *facility, const char *message)
-{
-    pthread_mutex_lock(&port->lock);
-    if (port->log.write != NULL)
-        port->log.write(port->log.arg, level, facility, message);
-    pthread_mutex_unlock(&port->lock);
-}
-
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *message)
 {
     struct kafka_port *port = rd_kafka_opaque(rk);
     if (port != NULL)
-        log_line(port, level, facility, message);
+        kafka_port_log(port, level, facility, message);
 }
 
 void kafka_client_log(struct kafka_client *client, int level, const char *facility,
                       const char *message)
 {
-    log_line(client->port, level, facility, message);
+    kafka_port_log(client->port, level, facility, message);
 }
 
 static void on_queue(rd_kafka_t *rk, void *opaque)

@@ -40,6 +40,7 @@ struct kafka_record {
     const char *topic;          /* the same pointer for all records of a topic */
     int32_t partition;
     int64_t offset;
+    int32_t leader_epoch;       /* -1: not known */
     const char *key;            /* NULL: none */
     size_t key_size;
     const char *value;          /* NULL: none (a tombstone) */

@@ -98,6 +98,8 @@ struct kafka_groups {
 struct kafka_result {
     bool failed;                /* then err says why; values may still be there */
     bool fatal;                 /* an error after which the handle is of no more use */
+    bool retriable;             /* of a transaction: the call may be made again */
+    bool abortable;             /* of a transaction: it has to be aborted */
     struct err err;
     struct kafka_partitions *partitions;
     struct kafka_metadata *metadata;

@@ -153,6 +153,11 @@ void kafka_event_record(const struct kafka_event *event, size_t index, struct ka
     record->topic = rd_kafka_topic_name(message->rkt);
     record->partition = message->partition;
     record->offset = message->offset;
+#if RD_KAFKA_VERSION >= 0x020100ff
+    record->leader_epoch = rd_kafka_message_leader_epoch(message);
+#else
+    record->leader_epoch = -1;
+#endif
     record->key = message->key;
     record->key_size = message->key_len;
     record->value = message->payload;

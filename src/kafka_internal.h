@@ -152,6 +152,8 @@ void *kafka_job_new(size_t size, double timeout);
 struct kafka_port *kafka_port_new(const struct kafka_log *log);
 void kafka_port_unref(struct kafka_port *port);
 void kafka_port_wake(struct kafka_port *port);
+/* A line to the handle's log, from any thread. */
+void kafka_port_log(struct kafka_port *port, int level, const char *facility, const char *message);
 /* From now on no thread touches the loop or the log through this port. */
 void kafka_port_let_go(struct kafka_port *port);
 /* The jobs that finished since the last call, oldest first. */

@@ -60,6 +60,14 @@ void kafka_port_wake(struct kafka_port *port)
     pthread_mutex_unlock(&port->lock);
 }
 
+void kafka_port_log(struct kafka_port *port, int level, const char *facility, const char *message)
+{
+    pthread_mutex_lock(&port->lock);
+    if (port->log.write != NULL)
+        port->log.write(port->log.arg, level, facility, message);
+    pthread_mutex_unlock(&port->lock);
+}
+
 void kafka_port_let_go(struct kafka_port *port)
 {
     pthread_mutex_lock(&port->lock);

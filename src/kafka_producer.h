@@ -33,16 +33,29 @@ struct kafka_client *kafka_producer_client(struct kafka_producer *producer);
 
 /*
  * Queues a record; its delivery report ends the call with partition and offset. A cancelled call's
- * record is still sent.
+ * record is still sent, unless it was waiting for room in the queue.
  */
 struct kafka_call *kafka_producer_produce(struct kafka_producer *producer,
                                           const struct kafka_message *message,
                                           kafka_done *done, void *arg);
-/* Queues a record whose failure only the next flush reports. 0, or -1 and err. */
+/*
+ * The same for many records: ends when each is reported, with a place or an error for each in
+ * result->partitions, also when it fails because some were not delivered.
+ */
+struct kafka_call *kafka_producer_produce_all(struct kafka_producer *producer,
+                                              const struct kafka_message *messages, size_t count,
+                                              kafka_done *done, void *arg);
+/*
+ * Queues a record whose failure only the next flush reports. 0, or -1 and err: "_QUEUE_FULL" when
+ * there is no room; kafka_producer_send_later waits for it, its call ends when it is queued.
+ */
 int kafka_producer_send(struct kafka_producer *producer, const struct kafka_message *message,
                         struct err *err);
+struct kafka_call *kafka_producer_send_later(struct kafka_producer *producer,
+                                             const struct kafka_message *message,
+                                             kafka_done *done, void *arg);
 
-/* Records whose delivery is not reported yet. */
+/* Records whose delivery is not reported yet, and those that wait for room. */
 size_t kafka_producer_outstanding(const struct kafka_producer *producer);
 
 /*
@@ -51,5 +64,8 @@ size_t kafka_producer_outstanding(const struct kafka_producer *producer);
  */
 struct kafka_call *kafka_producer_flush(struct kafka_producer *producer, kafka_done *done,
                                         void *arg);
+
+/* How many sent records were not delivered since this was asked last or a flush ended, and why. */
+size_t kafka_producer_lost(struct kafka_producer *producer, struct err *err);
 
 #endif

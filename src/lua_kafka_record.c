@@ -19,10 +19,12 @@
  */
 #define INLINE_MAX 1024
 
-enum field { VALUE = 0, KEY, OFFSET, PARTITION, TOPIC, TIMESTAMP, TIMESTAMP_TYPE, HEADERS, FIELDS };
+enum field { VALUE = 0, KEY, OFFSET, PARTITION, TOPIC, TIMESTAMP, TIMESTAMP_TYPE, HEADERS,
+             LEADER_EPOCH, FIELDS };
 
-static const char *const field_names[FIELDS] = {"value",  "key",       "offset",         "partition",
-                                                "topic",  "timestamp", "timestamp_type", "headers"};
+static const char *const field_names[FIELDS] = {
+    "value", "key", "offset", "partition", "topic", "timestamp", "timestamp_type", "headers",
+    "leader_epoch"};
 
 /*
  * Shared by all records of a state. Short strings are unique in a state, so fields are told apart
@@ -37,6 +39,7 @@ struct record {
     int64_t timestamp;          /* milliseconds; -1: none */
     int32_t partition;
     int32_t topic;              /* index into the table of topics */
+    int32_t leader_epoch;       /* -1: not known */
     int32_t key_size;           /* -1: none */
     int32_t value_size;         /* -1: none; not in bytes when beyond INLINE_MAX */
     int32_t headers;
@@ -102,6 +105,7 @@ static void push_record(lua_State *L, const struct kafka_record *from, int meta,
     record->timestamp = from->timestamp;
     record->partition = from->partition;
     record->topic = topic;
+    record->leader_epoch = from->leader_epoch;
     record->key_size = from->key != NULL ? (int32_t)from->key_size : -1;
     record->value_size = from->value != NULL ? (int32_t)from->value_size : -1;
     record->headers = headers;
@@ -267,6 +271,12 @@ static void push_field(lua_State *L, const struct record *record, enum field fie
             lua_pushnil(L);
         return;
     case HEADERS: push_headers(L, record); return;
+    case LEADER_EPOCH:
+        if (record->leader_epoch >= 0)
+            lua_pushinteger(L, record->leader_epoch);
+        else
+            lua_pushnil(L);
+        return;
     case FIELDS: break;
     }
     lua_pushnil(L);

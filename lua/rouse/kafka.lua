@@ -30,6 +30,7 @@ local options_of = require "rouse.options"
 ---@field headers rouse.header[] Empty tables are shared between records and read-only.
 ---@field timestamp? number Seconds since the epoch.
 ---@field timestamp_type? "create"|"append"
+---@field leader_epoch? integer Where librdkafka is 2.1 or newer and the broker tells.
 
 ---@class rouse.slice
 ---@field topic string
@@ -62,6 +63,9 @@ local options_of = require "rouse.options"
 ---@field headers? rouse.header[]
 ---@field timestamp? number
 ---@field timeout? number Of the wait; the record may still be delivered after it.
+
+---What a failed call of a transaction means: make the same call again; abort, and do all of it again; close the producer.
+---@alias rouse.failure "retriable"|"abortable"|"fatal"
 
 ---@class rouse.metadata
 ---@field brokers {id: integer, host: string, port: integer}[]
@@ -108,7 +112,8 @@ function kafka.consumer(options)
   return opened(core.consumer(options))
 end
 
----Opens a producer.
+---Opens a producer: idempotent unless enable.idempotence says otherwise, transactional with a transactional.id. It delivers
+---what is queued when it closes, also when it is collected.
 ---@param options {properties: rouse.properties}
 ---@return rouse.producer|nil producer
 ---@return string? message

@@ -280,12 +280,61 @@ local producer = {}
 ---@return string? code
 function producer:produce(record) end
 
----Only queues; "_QUEUE_FULL" when there is no room.
+---Produces an array of records and waits once, until each is delivered or has failed.
+---@param records rouse.produce[]
+---@param options? rouse.wait
+---@return rouse.list? places in the records' order
+---@return string? message says how many were not delivered
+---@return string? code
+---@return rouse.list? places with the failure: an offset or an error for each
+function producer:produce_all(records, options) end
+
+---Only queues. Waits where the queue is full; outside tasks or with timeout 0 that is "_QUEUE_FULL".
 ---@param record rouse.produce
 ---@return true?
 ---@return string? message
 ---@return string? code
 function producer:send(record) end
+
+---Registers the transactional.id and fences whoever had it before. Once, before the first begin.
+---@param options? rouse.wait
+---@return true?
+---@return string? message
+---@return string? code
+---@return rouse.failure? means
+function producer:init_transactions(options) end
+
+---Begins a transaction; what is produced from now on belongs to it. Does not wait.
+---@return true?
+---@return string? message
+---@return string? code
+---@return rouse.failure? means
+function producer:begin() end
+
+---Makes a group's offsets part of the transaction. With its consumer, the broker refuses them once that is no member any
+---more; with the name alone it does not look at members.
+---@param options {offsets: rouse.list, consumer?: rouse.consumer, group?: string, timeout?: number}
+---@return true?
+---@return string? message
+---@return string? code
+---@return rouse.failure? means
+function producer:send_offsets(options) end
+
+---Delivers what was produced and commits.
+---@param options? rouse.wait
+---@return true?
+---@return string? message
+---@return string? code
+---@return rouse.failure? means
+function producer:commit(options) end
+
+---Throws away what was produced since begin.
+---@param options? rouse.wait
+---@return true?
+---@return string? message
+---@return string? code
+---@return rouse.failure? means
+function producer:abort(options) end
 
 ---Waits until nothing is outstanding; fails if something sent was not delivered.
 ---@param options? rouse.wait
