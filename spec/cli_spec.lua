@@ -9,7 +9,7 @@ local task = require "rouse.task"
 
 local DEADLINE = 30
 local PROGRAM = (os.getenv "ROUSE_BUILD" or "build") .. "/rouse"
-local COMMANDS = { "observer", "consumer", "run", "check", "explain", "mock", "demo" }
+local COMMANDS = { "observer", "consumer", "run", "check", "explain", "dlq", "mock", "demo" }
 
 -- Nothing of the environment the specs run in, but what finds programs and suppresses leaks of others.
 local function environ(more)
@@ -157,6 +157,9 @@ describe("rouse", function()
       { { "mock", "--topic", "payments" }, "--topic payments: expected NAME:PARTITIONS" },
       { { "mock", "--http-port", "many" }, "--http-port" },
       { { "demo", "--seconds", "soon" }, "--seconds" },
+      { { "dlq" }, "a command is required" },
+      { { "dlq", "lst" }, "Did you mean 'list'?" },
+      { { "dlq", "show", "dead", "17" }, "'17' is not PARTITION/OFFSET" },
     } do
       local result = run(case[1])
       assert.equal(2, result.code, table.concat(case[1], " "))

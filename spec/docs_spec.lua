@@ -12,7 +12,7 @@ local verdict = require "rouse.verdict"
 local DEADLINE = 60
 local BUILD = os.getenv "ROUSE_BUILD" or "build"
 local PROGRAM = BUILD .. "/rouse"
-local COMMANDS = { "observer", "consumer", "run", "check", "explain", "mock", "demo" }
+local COMMANDS = { "observer", "consumer", "run", "check", "explain", "dlq", "mock", "demo" }
 
 local function read(path)
   local file <close> = assert(io.open(path))
@@ -143,7 +143,8 @@ function try.consumer(loaded)
   if loaded.table.handle then
     for attempt = 1, 2 do
       for _, each in ipairs(RECORDS) do
-        local answer, reason = loaded.table.handle(each, { now = 1010, attempt = attempt, group = "g" })
+        local answer, reason = loaded.table.handle(each, { now = 1010, attempt = attempt, group = "g",
+          produce = loaded.table.consume.transactional and function(made) assert.is_string(made.topic) end or nil })
         assert.is_true(ANSWERS[answer], tostring(answer))
         assert.is_true(answer == "done" or type(reason) == "string")
         seen[answer] = true
@@ -231,7 +232,7 @@ describe("README.md and SCRIPTING.md", function()
 
   it("lead somewhere", function()
     for _, document in ipairs { README, SCRIPTING, OPERATING, read "docs/embedding.md", read "docs/consuming.md",
-      read "CONTRIBUTING.md" } do
+      read "docs/letters.md", read "docs/design.md", read "CONTRIBUTING.md" } do
       for target in document:gmatch "%]%(([^)#]+)%)" do
         local path = target:gsub("^%.%./", "")
         assert.is_true(target:find "^https?:" ~= nil or sys.exists(path) or sys.exists("docs/" .. path), target)
@@ -373,10 +374,10 @@ describe("rouse(1)", function()
 
   it("names every command and option of --help, and no others", function()
     local options = {}
-    for _, command in ipairs { false, table.unpack(COMMANDS) } do
-      local code, help = run { PROGRAM, command or "--help", command and "--help" or nil }
+    for _, command in ipairs { "", "dlq list", "dlq show", "dlq replay", table.unpack(COMMANDS) } do
+      local code, help = run { "sh", "-c", ("%s %s --help"):format(PROGRAM, command) }
       assert.equal(0, code)
-      assert.is_truthy(not command or manual:find("\n%.B " .. command .. "%f[^%w]"), command)
+      assert.is_truthy(command == "" or manual:find("\n%.B " .. command .. "%f[^%w]"), command)
       for option in help:gmatch "%-%-[%w-]+" do
         options[option] = true
         assert.is_truthy(manual:find(option, 1, true), option)

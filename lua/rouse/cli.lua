@@ -10,7 +10,7 @@ local variables = require "rouse.config.variables"
 
 local cli = {}
 
-local COMMANDS = { "observer", "consumer", "run", "check", "explain", "mock", "demo" }
+local COMMANDS = { "observer", "consumer", "run", "check", "explain", "dlq", "mock", "demo" }
 local USAGE <const>, CONFIGURATION <const> = 2, 78
 
 local function version()
@@ -38,7 +38,7 @@ local function build()
     local command = require("rouse.cli." .. name)
     commands[name] = command
     local sub = parser:command(name, command.summary)
-    sub.error = fail
+    sub.error = fail -- before the setup: what that nests takes it over
     command.setup(sub)
   end
   parser.error = fail

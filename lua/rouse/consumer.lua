@@ -12,6 +12,7 @@ local retry = require "rouse.consumer.retry"
 local session = require "rouse.consumer.session"
 local start = require "rouse.consumer.start"
 local sys = require "rouse.core.sys"
+local transaction = require "rouse.consumer.transaction"
 
 local consumer = {}
 
@@ -37,7 +38,9 @@ local function read_settings(run)
   settings.parallel, settings.key = consume.parallel, consume.key
   settings.retry = merged(consume.retry, retry.defaults)
   settings.drain = run.drain or 10
-  settings.commit_interval = run.commit_interval or 1
+  settings.transactional = consume.transactional
+  -- what a transaction holds is seen by others when it is committed
+  settings.commit_interval = run.commit_interval or (consume.transactional and 0.1 or 1)
   settings.name = settings.run or ("%s:%d"):format(sys.hostname(), sys.pid())
   settings.properties = properties.resolve("consumer", settings.kafka, {
     ["group.id"] = settings.group,
@@ -46,6 +49,10 @@ local function read_settings(run)
     -- says when a partition is read to its end, markers of transactions included
     ["enable.partition.eof"] = "true",
   })
+  local isolation = settings.properties["isolation.level"] or "read_committed"
+  if settings.transactional and isolation ~= "read_committed" then
+    return nil, { ("isolation.level is %s, expected read_committed with consume.transactional"):format(isolation) }
+  end
   return settings
 end
 
@@ -59,7 +66,17 @@ local function open(run, settings)
   if not opened.consumer then return nil, message end
   opened.admin, message = kafka.admin { properties = settings.properties }
   if not opened.admin then return nil, message end
-  if settings.dead then
+  if settings.transactional then
+    opened.transactions = transaction.new {
+      settings = settings, script = run.script, kafka = kafka, task = run.task, log = run.log,
+      properties = function(id)
+        return properties.resolve("producer", settings.kafka, { ["transactional.id"] = id })
+      end,
+    }
+    local ok
+    ok, message = opened.transactions:try_properties()
+    if not ok then return nil, message end
+  elseif settings.dead then
     opened.producer, message = kafka.producer {
       properties = properties.resolve("producer", settings.kafka),
     }
@@ -68,10 +85,23 @@ local function open(run, settings)
   return opened
 end
 
+-- How dead records are written down; nil: they park their partition.
+local function burial(run, settings)
+  local opened = run.opened
+  if not settings.dead then return nil end
+  if opened.transactions then
+    return function(...) return opened.transactions:bury(...) end
+  end
+  return deadletter.writer(opened.producer, {
+    topic = settings.dead, group = settings.group, index = settings.index, now = run.task.now,
+  })
+end
+
 local function close(run)
   local opened = run.opened or {}
   -- Who was never let in has nothing to leave.
   local timeout = run.session and run.session.worked and 5 or 0.5
+  if opened.transactions and run.session then opened.transactions:close() end
   for _, name in ipairs { "producer", "consumer", "admin" } do
     local handle = opened[name]
     if handle then
@@ -137,7 +167,10 @@ local function begin(run, s)
   local poller = s:spawn(s.poll_loop, s)
   s:spawn(s.commit_loop, s)
   s:spawn(watch_admin, s)
-  s:spawn(by_index and start.index or start.group, s)
+  s:spawn(function()
+    if settings.dead and not deadletter.check(s) then return end
+    return (by_index and start.index or start.group)(s)
+  end)
   return poller
 end
 
@@ -167,10 +200,12 @@ local function main(run)
   end
   local s = session.new {
     settings = settings, script = run.script, consumer = opened.consumer, admin = opened.admin,
-    task = task, log = log, bury = opened.producer and deadletter.writer(opened.producer, {
-      topic = settings.dead, group = settings.group, index = settings.index,
-    }),
+    task = task, log = log, bury = burial(run, settings), transactions = opened.transactions,
   }
+  if opened.transactions then
+    opened.transactions.session = s
+    s.committer = function(item, timeout) return opened.transactions:commit(item, timeout) end
+  end
   run.session = s
   if run.signal then s:finish { kind = "signal", name = run.signal } end
   local poller = begin(run, s)

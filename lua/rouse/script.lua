@@ -89,6 +89,8 @@ local CONSUME <const> = {
     doc = "exit after that many seconds without records; default: IDLE_TIMEOUT, else 60" },
   { name = "retry", type = "table", doc = "first, max (seconds), tries" },
   { name = "dead", type = "string", check = check_topic, doc = "topic for dead letters" },
+  { name = "transactional", type = "boolean|string",
+    doc = "commit offsets and what ctx.produce produced together; a string: where the producers' ids begin" },
   { name = "parallel", type = "integer", min = 1, max = 1000, default = 1,
     doc = "records of a partition at once, of different keys" },
   { name = "key", type = "function",
@@ -162,6 +164,20 @@ local function check_parallel(result, consume)
   end
 end
 
+-- What exactly once cannot be together with.
+local function check_transactional(consume)
+  if not consume.transactional then return end
+  if consume.parallel > 1 then
+    error(complain(("consume.parallel is %d, expected 1 with transactional: a transaction holds what belongs to the "
+      .. "finished records and nothing else"):format(consume.parallel), "consume", "parallel"), 0)
+  end
+  local isolation = consume.kafka["isolation.level"]
+  if isolation and isolation ~= "read_committed" then
+    error(complain("consume.kafka: isolation.level is " .. options.show(isolation)
+      .. ", expected read_committed with transactional", "consume", "kafka", "isolation.level"), 0)
+  end
+end
+
 local function check_consumer(values)
   local result = apply(values, CONSUMER, "the script's table")
   local consume = apply(result.consume, CONSUME, "consume", "consume")
@@ -171,6 +187,7 @@ local function check_consumer(values)
       consume.retry.max, consume.retry.first), "consume", "retry", "max"), 0)
   end
   consume.kafka = check_kafka(consume.kafka, "consumer", "consume")
+  check_transactional(consume)
   if result.handle and result.handle_batch then
     error(complain("handle and handle_batch are both given, expected one of them",
       "handle_batch"), 0)

@@ -1,5 +1,8 @@
 require "spec.helper"
+local consumer = require "rouse.consumer"
 local deadletter = require "rouse.consumer.deadletter"
+local fake = require "spec.consumer.fake"
+local task = require "rouse.task"
 
 local record = { topic = "payments", partition = 3, offset = 77, key = "k\0", value = "v\0\xff",
   timestamp = 1700000000.25, timestamp_type = "create",
@@ -27,7 +30,37 @@ describe("consumer.deadletter", function()
     assert.equal("g", header(letter, "__connect.errors.connector.name"))
     assert.equal("poison", header(letter, "__connect.errors.exception.message"))
     assert.equal("4", header(letter, "rouse.attempts"))
+    assert.equal("g", header(letter, "rouse.group"))
     assert.equal(3, #record.headers)
+  end)
+
+  it("is read back as it was written, also a second time", function()
+    local first = deadletter.letter(record, { topic = "dead", group = "g", reason = "poison", attempts = 4,
+      index = 3, now = 1700000001.5 })
+    local said = deadletter.read(first)
+    assert.same(record.headers, said.headers)
+    assert.same({ "payments", 3, 77, "g", "poison", 4, 1700000001.5 },
+      { said.topic, said.partition, said.offset, said.group, said.reason, said.attempts, said.time })
+    local second = deadletter.letter({ topic = "dead", partition = 0, offset = 5, headers = first.headers },
+      { topic = "deader", group = "h", reason = "again", attempts = 1 })
+    local again = deadletter.read(second)
+    assert.same({ "dead", "h", "again" }, { again.topic, again.group, again.reason })
+    assert.same(first.headers, again.headers)
+  end)
+
+  it("reads what Kafka Connect wrote, and knows what is no dead letter", function()
+    local connect = deadletter.read { headers = { { name = "own", value = "1" },
+      { name = "__connect.errors.topic", value = "t" }, { name = "__connect.errors.partition", value = "2" },
+      { name = "__connect.errors.offset", value = "9" }, { name = "__connect.errors.connector.name", value = "sink" },
+      { name = "__connect.errors.exception.message" } } }
+    assert.same({ "t", 2, 9, "sink" }, { connect.topic, connect.partition, connect.offset, connect.group })
+    assert.is_nil(connect.reason)
+    assert.same({ { name = "own", value = "1" } }, connect.headers)
+    for _, headers in ipairs { {}, { { name = "rouse.attempts", value = "1" } } } do
+      local none = deadletter.read { headers = headers }
+      assert.is_nil(none.topic)
+      assert.same(headers, none.headers)
+    end
   end)
 
   it("keeps a tombstone a tombstone, and cuts a long reason", function()
@@ -49,4 +82,71 @@ describe("consumer.deadletter", function()
     assert.equal("_MSG_TIMED_OUT", code)
     assert.is_true(bury(record, "r", 1))
   end)
+end)
+
+-- A consumer by index on a cluster in memory, to its end.
+local function run(cluster, script, policy)
+  local log, exit = fake.log(), nil
+  script.consume = { dead = "payments-dead", retry = policy or { first = 0.001, max = 0.001, tries = 3 } }
+  task.run(function()
+    local ok, message = task.within(10, function()
+      exit = consumer.run {
+        script = script, kafka = cluster:module(), log = log, signals = fake.signals(),
+        env = { KAFKA_TOPIC = "payments", CONSUMER_GROUP = "g", IDLE_TIMEOUT = "0", ROUSE_ASSIGN = "index",
+          JOB_INDEX = "0", ROUSE_KAFKA = "security.protocol=plaintext;bootstrap.servers=localhost:1" },
+      }
+      return true
+    end)
+    assert(ok, message)
+  end)
+  return exit, log
+end
+
+local function dead(at)
+  return { handle = function(each)
+    if each.offset == at then return "dead", "poison" end
+    return "done"
+  end }
+end
+
+describe("a consumer with a topic for dead letters", function()
+  it("exits 78 where that does not exist, before it commits or handles anything", function()
+    local cluster, handled = fake.new { payments = 1 }, 0
+    cluster:produce("payments", 0, 3)
+    local exit, log = run(cluster, { handle = function() handled = handled + 1 return "done" end })
+    assert.equal(78, exit)
+    assert.equal("payments-dead", assert(log.find "topic for dead letters does not exist").fields.topic)
+    assert.same({}, cluster.history)
+    assert.equal(0, handled)
+  end)
+
+  it("waits for brokers that do not answer yet", function()
+    local cluster = fake.new { payments = 1, ["payments-dead"] = 1 }
+    cluster:produce("payments", 0, 3)
+    cluster:fail("metadata", "_TRANSPORT", 2)
+    assert.equal(0, (run(cluster, dead(1))))
+    assert.equal(1, #cluster.letters)
+  end)
+
+  it("exits 77 where access to it is refused", function()
+    local cluster = fake.new { payments = 1, ["payments-dead"] = 1 }
+    cluster:fail("metadata", "TOPIC_AUTHORIZATION_FAILED", 1)
+    assert.equal(77, (run(cluster, dead(1))))
+    assert.same({}, cluster.history)
+  end)
+
+  for _, code in ipairs { "_MSG_TIMED_OUT", "MSG_SIZE_TOO_LARGE", "POLICY_VIOLATION" } do
+    it("tries again, then parks the partition at the record: " .. code, function()
+      local cluster = fake.new { payments = 1, ["payments-dead"] = 1 }
+      cluster:produce("payments", 0, 3)
+      cluster:fail("produce", code, 3)
+      local exit, log = run(cluster, dead(1))
+      assert.equal(65, exit)
+      assert.equal(3, cluster.calls.produce)
+      assert.equal(1, cluster:committed_offset("payments", 0))
+      assert.equal(code, log.find "dead letter not written".fields.code)
+      assert.matches("dead letter not written", log.find "partition parked".fields.reason, 1, true)
+      assert.is_nil(cluster.letters)
+    end)
+  end
 end)

@@ -398,7 +398,7 @@ describe("consumer", function()
   end)
 
   it("writes dead letters and finishes their records", function()
-    local cluster = fake.new { payments = 1 }
+    local cluster = fake.new { payments = 1, ["payments-dead"] = 1 }
     cluster:produce("payments", 0, 3)
     cluster:fail("produce", "NOT_ENOUGH_REPLICAS", 1)
     local exit = run(cluster, {

@@ -340,6 +340,16 @@ function environment.consumer(env, how)
   return finish(self, settings)
 end
 
+---Settings of a program that only reaches the brokers, with a consumer's variables.
+---@param env table<string, string>
+---@param how? {read?: fun(path: string): string?, string?}
+---@return rouse.Settings?
+---@return rouse.Problem[]? problems
+function environment.client(env, how)
+  local self = new(env, how)
+  return finish(self, self:common(self:kafka("consumer")))
+end
+
 ---Properties of a handle, or the problems of the environment they come from. Raises on properties
 ---of the script that Rouse owns.
 ---@param env table<string, string>

@@ -92,6 +92,9 @@ local DEFAULTS <const> = {
     ["linger.ms"] = "0",
     ["enable.idempotence"] = "true",
     ["acks"] = "all",
+    -- What is not delivered by then is tried again or parks the partition; below the 60 s of a
+    -- transaction.
+    ["delivery.timeout.ms"] = "30000",
   },
 }
 
@@ -141,13 +144,14 @@ local OWNERS <const> = {
   ["fetch.min.bytes"] = "the doorbell must ring for the first byte",
   ["check.crcs"] = "the doorbell reads no payload",
   ["log.queue"] = "Rouse's log reads librdkafka's",
+  ["transactional.id"] = "use consume.transactional",
 }
 
 -- Owned whatever the role is.
 local EVERYWHERE <const> = {
   ["group.id"] = true, ["group.instance.id"] = true, ["enable.auto.commit"] = true,
   ["enable.auto.offset.store"] = true, ["enable.partition.eof"] = true,
-  ["auto.offset.reset"] = true, ["log.queue"] = true,
+  ["auto.offset.reset"] = true, ["log.queue"] = true, ["transactional.id"] = true,
 }
 
 -- Properties that mean something on one side only; librdkafka warns when the other side gets them.

@@ -52,6 +52,7 @@ function methods:remove(list, lost)
   local handlers, commit = self:revoke_times()
   self:stop(parts, lost and 0 or handlers)
   if not lost then self:commit(commit) end
+  if self.transactions then self.transactions:leave(parts) end
   for _, part in ipairs(parts) do
     self.partitions[part.topic][part.partition] = nil
     self.count = self.count - 1
@@ -69,7 +70,7 @@ function methods:lose_index(message, code)
   local part = self:each()[1]
   local fields = { topic = part.topic, partition = part.partition, committed = part.committed,
     reason = message, code = code }
-  self.committer = nil
+  if not self.transactions then self.committer = nil end -- theirs serves an index and a group
   part:stop()
   if code == "REFUSED" and not self.draining and not self.outcome then
     self.log.warn("partition given up, joining the group", fields)
@@ -85,6 +86,7 @@ end
 -- From an index to the group: the assignment is dropped, the group's commits say where it goes on.
 function methods:join_group()
   self:stop(self:each(), (self:revoke_times()))
+  if self.transactions then self.transactions:leave(self:each()) end
   self.consumer:assign {}
   self.partitions, self.count, self.joining = {}, 0, nil
   self:limit()

@@ -36,7 +36,7 @@ local metatable = { __name = "rouse.consumer.session", __index = methods }
 ---@return rouse.consumer.Session
 function session.new(options)
   local self = setmetatable({}, metatable)
-  for _, name in ipairs { "settings", "script", "consumer", "admin", "bury", "task", "log" } do
+  for _, name in ipairs { "settings", "script", "consumer", "admin", "bury", "task", "log", "transactions" } do
     self[name] = options[name]
   end
   self.partitions = {}  -- topic -> partition -> rouse.consumer.Partition
@@ -92,8 +92,9 @@ end
 ---wait().
 ---@param list table[]
 function methods:add(list)
-  local script, settings = self.script, self.settings
+  local settings = self.settings
   for _, item in ipairs(list) do
+    local script = self.transactions and self.transactions:script_of(item) or self.script
     local part = partition.new {
       topic = item.topic, partition = item.partition, handle = script.handle,
       handle_batch = script.handle_batch, batch = settings.batch, retry = settings.retry,

@@ -74,8 +74,12 @@ local function try_claim(s, how)
   local kind = faults.kind(code)
   if claim then
     s:alive()
-    s.committer = function(item, timeout)
-      return index.commit(handles, claim, item.offset, timeout)
+    if s.transactions then
+      s.transactions:claimed(claim)
+    else
+      s.committer = function(item, timeout)
+        return index.commit(handles, claim, item.offset, timeout)
+      end
     end
     local ok, reason = s.consumer:assign {
       { topic = claim.topic, partition = claim.partition, offset = claim.offset },
