@@ -130,6 +130,7 @@ describe("kafka consumer", function()
       headers = { { name = "a", value = "1" }, { name = "a", value = "" }, { name = "none" } },
     }, copy(records[1]))
     assert.equal("integer", math.type(records[1].offset))
+    assert.is_nil(records[1].leader_epoch) -- the mock cluster does not tell
     assert.equal("", records[2].value)
     assert.is_nil(records[2].key)
     assert.equal(0, #records[2].headers)

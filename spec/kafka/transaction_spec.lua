@@ -76,6 +76,25 @@ describe("a transactional consumer", function()
     assert.equal(0, (scope:left(sut.group, sut.topic)))
   end))
 
+  it("commits what batches produce, in its group", support.scoped(function(scope)
+    local sut = system(scope, 2, 300)
+    local path = scope:file("batches", ([[
+      return {
+        consume = { transactional = true, batch = 7 },
+        handle_batch = function(records, ctx)
+          for _, record in ipairs(records) do
+            ctx.produce { topic = "%s", partition = record.partition, value = record.partition .. "/" .. record.offset }
+          end
+          if ctx.attempt == 1 and records[1].offset > 100 and records[1].offset < 150 then return "retry", "later" end
+          return "done"
+        end,
+      }]]):format(sut.out))
+    local consumer = consume(scope, sut, path)
+    assert.equal(0, (consumer:finish(60)))
+    expect_once(scope, sut.out, 2, 300)
+    assert.equal(0, (scope:left(sut.group, sut.topic)))
+  end))
+
   -- What a run has done when it is killed is random; the seed is told with a failure.
   local SLOW = "require 'rouse.task'.sleep(0.001) log.info('at', { offset = record.offset })"
 

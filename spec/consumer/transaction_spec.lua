@@ -1,0 +1,183 @@
+-- Transactional consumers on a mock cluster, run as the program. The mock keeps no transaction's offsets
+-- and hides nothing from who reads committed records only: a real broker does, in
+-- spec/kafka/transaction_spec.lua.
+require "spec.helper"
+local mocked = require "spec.mocked"
+local process = require "rouse.process"
+
+local PROGRAM = (os.getenv "ROUSE_BUILD" or "build") .. "/rouse"
+
+-- A consumer of these consume settings and functions, to its end. Returns exit code and log lines.
+local function run(mock, text, env)
+  local path = os.tmpname()
+  local file = assert(io.open(path, "w"))
+  file:write(text)
+  file:close()
+  local environ = { PATH = os.getenv "PATH", LSAN_OPTIONS = os.getenv "LSAN_OPTIONS", KAFKA_TOPIC = "payments",
+    CONSUMER_GROUP = "g", IDLE_TIMEOUT = "0", ROUSE_ASSIGN = "index", JOB_INDEX = "0", CE_JOBRUN = "run-1",
+    ROUSE_KAFKA = "security.protocol=plaintext;fetch.wait.max.ms=10",
+    MESSAGEHUB_KAFKA_BROKERS_SASL = mock:bootstrap_servers() }
+  for name, value in pairs(env or {}) do environ[name] = value or nil end
+  local child <close> = assert(process.spawn { stderr = "pipe", command = { PROGRAM, "run", path }, env = environ })
+  local said = {}
+  for chunk in function() return child:read { stream = "stderr", timeout = 20 } end do said[#said + 1] = chunk end
+  os.remove(path)
+  return assert(child:wait { timeout = 5 }).code, table.concat(said)
+end
+
+local function read(mock, topic)
+  local consumer, found = mocked.consumer(mock, "reader", { ["enable.partition.eof"] = true }), {}
+  consumer:assign { { topic = topic, partition = 0, offset = "beginning" } }
+  repeat
+    local event = assert(consumer:poll { timeout = 10 })
+    table.move(event.records or {}, 1, #(event.records or {}), #found + 1, found)
+  until event.kind == "eof"
+  consumer:close()
+  return found
+end
+
+local function values(mock, topic)
+  local list = {}
+  for i, record in ipairs(read(mock, topic)) do list[i] = record.value end
+  return table.concat(list, " ")
+end
+
+local function committed(mock)
+  local consumer <close> = mocked.consumer(mock, "g")
+  local list = assert(consumer:committed({ { topic = "payments", partition = 0 } }, { timeout = 5 }))
+  return list[1].offset
+end
+
+local function with_mock(fn)
+  return mocked.run({ topics = { payments = 1, totals = 1, dead = 1 }, deadline = 60 }, fn)
+end
+
+local COPY <const> = [[
+  return {
+    consume = { transactional = true, retry = { first = 0.001, max = 0.001, tries = 3 } },
+    handle = function(record, ctx)
+      ctx.produce { topic = "totals", value = record.value }
+      return "done"
+    end,
+  }]]
+
+describe("consume.transactional", function()
+  for _, way in ipairs { "index", "group" } do
+    it("commits offsets with what a batch produced, by " .. way, with_mock(function(mock)
+      mocked.fill(mock, "payments", 0, 5)
+      local code, said = run(mock, [[
+        return {
+          consume = { transactional = true, batch = 2 },
+          handle_batch = function(records, ctx)
+            for _, record in ipairs(records) do
+              ctx.produce { topic = "totals", key = "", value = record.value:upper() }
+            end
+            return "done"
+          end,
+        }]], { ROUSE_ASSIGN = way })
+      assert.equal(0, code, said)
+      assert.equal("V1 V2 V3 V4 V5", values(mock, "totals"))
+      assert.equal("", read(mock, "totals")[1].key)
+    end))
+  end
+
+  it("drops what a call produced that is not done, and writes dead letters", with_mock(function(mock)
+    mocked.fill(mock, "payments", 0, 4)
+    local code, said = run(mock, [[
+      return {
+        consume = { transactional = true, dead = "dead", retry = { first = 0.001, max = 0.001, tries = 3 } },
+        handle = function(record, ctx)
+          ctx.produce { topic = "totals", value = record.value .. "/" .. ctx.attempt }
+          if record.offset == 1 and ctx.attempt < 3 then return "retry", "later" end
+          if record.offset == 2 then return "dead", "poison" end
+          return "done"
+        end,
+      }]])
+    assert.equal(0, code, said)
+    assert.equal("v1/1 v2/3 v4/1", values(mock, "totals"))
+    local letters = read(mock, "dead")
+    assert.same({ 1, "v3" }, { #letters, letters[1].value })
+  end))
+
+  it("writes a batch's dead records beside what the others produced", with_mock(function(mock)
+    mocked.fill(mock, "payments", 0, 3)
+    local code, said = run(mock, [[
+      return {
+        consume = { transactional = true, dead = "dead" },
+        handle_batch = function(records, ctx)
+          local answers = {}
+          for i, record in ipairs(records) do
+            answers[i] = record.offset == 1 and { "dead", "poison" } or "done"
+            if answers[i] == "done" then ctx.produce { topic = "totals", value = record.value } end
+          end
+          return answers
+        end,
+      }]])
+    assert.equal(0, code, said)
+    assert.same({ "v1 v3", "v2" }, { values(mock, "totals"), values(mock, "dead") })
+  end))
+
+  it("parks where ctx.produce cannot send, and says where in the script", with_mock(function(mock)
+    mock:topic_error { topic = "nowhere", error = "UNKNOWN_TOPIC_OR_PART" }
+    mocked.fill(mock, "payments", 0, 2)
+    for _, case in ipairs {
+      { [[{ topic = "nowhere", value = "" }]], "topic nowhere does not exist" },
+      { [[{ topic = "totals", value = 7 }]], "ctx.produce: value: a string expected, got a number" },
+      { [[{ topic = "totals", valeu = "7" }]], "valeu" },
+      { [[{ topic = "totals", value = ("x"):rep(2000000) }]], "message.max.bytes" },
+    } do
+      local code, said = run(mock, ([[
+        return {
+          consume = { transactional = true, retry = { first = 0.001, max = 0.001, tries = 2 } },
+          handle = function(record, ctx)
+            ctx.produce %s
+            return "done"
+          end,
+        }]]):format(case[1]))
+      assert.equal(65, code, said)
+      assert.is_truthy(said:find(case[2], 1, true), said)
+      assert.is_truthy(said:find(":4: ctx.produce", 1, true), said)
+      assert.equal(0, committed(mock))
+    end
+    assert.equal(0, #read(mock, "totals"))
+  end))
+
+  it("stands where the topic for dead letters is missing: 78, nothing committed", with_mock(function(mock)
+    mock:topic_error { topic = "nowhere", error = "UNKNOWN_TOPIC_OR_PART" }
+    mocked.fill(mock, "payments", 0, 2)
+    local code, said = run(mock, [[
+      return { consume = { transactional = true, dead = "nowhere" }, handle = function() return "done" end }]])
+    assert.equal(78, code, said)
+    assert.is_nil((math.tointeger(committed(mock))))
+  end))
+
+  it("goes on through a coordinator that is loading", with_mock(function(mock)
+    mocked.fill(mock, "payments", 0, 3)
+    -- TxnOffsetCommit
+    mock:fail { api = 28, errors = { "COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_LOAD_IN_PROGRESS" } }
+    local code, said = run(mock, COPY)
+    assert.equal(0, code, said)
+    assert.equal("v1 v2 v3", values(mock, "totals"))
+    assert.is_nil(said:find("aborted", 1, true), said)
+  end))
+
+  it("handles again what an aborted transaction held, in a transaction for each record", with_mock(function(mock)
+    mocked.fill(mock, "payments", 0, 3)
+    mock:fail { api = 28, errors = { "ILLEGAL_GENERATION" } }
+    local code, said = run(mock, COPY)
+    assert.equal(0, code, said)
+    assert.equal("v1 v2 v3 v1 v2 v3", values(mock, "totals")) -- the mock shows aborted records, too
+    assert.is_truthy(said:find("transaction aborted, its records are handled again", 1, true), said)
+  end))
+
+  it("parks its partition after as many aborts as there are tries", with_mock(function(mock)
+    mocked.fill(mock, "payments", 0, 1)
+    local errors = {}
+    for i = 1, 10 do errors[i] = "ILLEGAL_GENERATION" end
+    mock:fail { api = 28, errors = errors }
+    local code, said = run(mock, COPY)
+    assert.equal(65, code, said)
+    assert.is_truthy(said:find('"partition parked"', 1, true), said)
+    assert.equal(0, committed(mock))
+  end))
+end)
