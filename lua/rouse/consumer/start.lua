@@ -99,6 +99,7 @@ local function try_claim(s, how)
     return "end"
   end
   s:say(code or "?", "partition not taken yet", { reason = message })
+  if s.transactions and code == "TIMEDOUT" then s.transactions:end_former(how) end
   return "again", kind
 end
 
@@ -107,7 +108,7 @@ end
 function start.index(s)
   local settings = s.settings
   local how = { topic = settings.topics[1], partition = settings.index, name = settings.name,
-    reset = settings.reset, timeout = 5 }
+    reset = settings.reset, timeout = s.transactions and 2 or 5 }
   local unknown, beyond, tries = 0, 0, 0
   while not s.outcome do
     local result, kind, message = try_claim(s, how)

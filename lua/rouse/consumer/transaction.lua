@@ -130,21 +130,36 @@ end
 
 -- ---- taking a partition ----
 
--- Opens the producer and fences who had the partition before; then what is committed is final.
+-- Opens the producer: whoever had the partition before is fenced, and what was left open is ended.
+function methods:open(state)
+  local producer, message, code = self.kafka.producer { properties = self.properties(self:id(state)) }
+  if not producer then return nil, message, code, "fatal" end
+  state.producer = producer
+  local ok, means
+  ok, message, code, means = self:persist(function()
+    return producer:init_transactions { timeout = TIMEOUT }
+  end)
+  if ok then return true end
+  self:drop(state)
+  return nil, message, code, means
+end
+
+---Ends what an instance left open that was killed while it committed: until then, a minute by default,
+---the broker does not tell the partition's commit.
+---@param place {topic: string, partition: integer}
+function methods:end_former(place)
+  local state = { topic = place.topic, partition = place.partition }
+  local ok, message, code = self:open(state)
+  self:drop(state)
+  return ok, message, code
+end
+
+-- Opens the producer; then what is committed is final.
 function methods:take(state)
   local s = self.session
   if not state.producer then
-    local producer, message, code = self.kafka.producer { properties = self.properties(self:id(state)) }
-    if not producer then return nil, message, code, "fatal" end
-    state.producer = producer
-    local ok, means
-    ok, message, code, means = self:persist(function()
-      return producer:init_transactions { timeout = TIMEOUT }
-    end)
-    if not ok then
-      self:drop(state)
-      return nil, message, code, means
-    end
+    local ok, message, code, means = self:open(state)
+    if not ok then return nil, message, code, means end
   end
   local list, message, code = s.consumer:committed({
     { topic = state.topic, partition = state.partition } }, { timeout = TIMEOUT })
@@ -160,6 +175,10 @@ function methods:prepare(state, offset)
   if state.previous then
     state.previous:join { timeout = TIMEOUT } -- the cancelled handler of the run before
     state.previous = nil
+  end
+  if state.opening then
+    state.opening:join()
+    state.opening = nil
   end
   local wait = (state.not_before or 0) - task.monotonic()
   if wait > 0 then task.sleep(wait) end
@@ -207,6 +226,10 @@ function methods:script_of(item)
   state.topic, state.partition = item.topic, item.partition
   state.open, state.covers, state.done, state.over, state.ready = false, 0, -1, false, false
   self.states[common.key(item)] = state
+  -- not with the first record: librdkafka fetches none before the former owner's commit is told
+  if not state.producer and not self.claims[common.key(item)] then
+    state.opening = self.session:spawn(self.open, self, state)
+  end
   local script = self.script
   return {
     handle = script.handle and self:one(state, script.handle),
@@ -221,6 +244,7 @@ function methods:leave(places)
     local state = self.states[common.key(place)]
     if state then
       state.over = true
+      if state.opening then state.opening:cancel() end
       self.states[common.key(place)], self.claims[common.key(place)] = nil, nil
       self:abort(state)
       self:drop(state)
