@@ -52,6 +52,17 @@ local function with_mock(fn)
   return mocked.run({ topics = { payments = 1, totals = 1, dead = 1 }, deadline = 60 }, fn)
 end
 
+-- The same for batches, which are not taken apart.
+local BATCHES <const> = [[
+  return {
+    consume = { transactional = true, retry = { first = 0.001, max = 0.001, tries = 3 } },
+    handle_batch = function(records, ctx)
+      for _, record in ipairs(records) do ctx.produce { topic = "totals", value = record.value } end
+      return "done"
+    end,
+  }
+]]
+
 local COPY <const> = [[
   return {
     consume = { transactional = true, retry = { first = 0.001, max = 0.001, tries = 3 } },
@@ -170,14 +181,28 @@ describe("consume.transactional", function()
     assert.is_truthy(said:find("transaction aborted, its records are handled again", 1, true), said)
   end))
 
-  it("parks its partition after as many aborts as there are tries", with_mock(function(mock)
+  local function refused_offsets(mock)
     mocked.fill(mock, "payments", 0, 1)
     local errors = {}
     for i = 1, 10 do errors[i] = "ILLEGAL_GENERATION" end
     mock:fail { api = 28, errors = errors }
+  end
+
+  it("parks its partition where a record's own transaction fails as often as there are tries", with_mock(function(mock)
+    refused_offsets(mock)
     local code, said = run(mock, COPY)
     assert.equal(65, code, said)
     assert.is_truthy(said:find('"partition parked"', 1, true), said)
+    assert.is_truthy(said:find('"handler asks for a retry"', 1, true), said)
+    assert.equal(0, committed(mock))
+  end))
+
+  it("parks a partition of batches after as many aborts as there are tries", with_mock(function(mock)
+    refused_offsets(mock)
+    local code, said = run(mock, BATCHES)
+    assert.equal(65, code, said)
+    assert.is_truthy(said:find('"reason":"transaction aborted: ', 1, true), said)
+    assert.equal(2, select(2, said:gsub('"transaction aborted, its records', "")), said)
     assert.equal(0, committed(mock))
   end))
 end)
