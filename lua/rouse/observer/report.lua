@@ -170,7 +170,7 @@ function DETAILS.quiet(part)
 end
 
 function DETAILS.covered(part)
-  return "covered" .. (part.proof and part.work and (", work up to %d"):format(part.proof) or "")
+  return "covered" .. (part.proof and part.work and (", seen a record at %d"):format(part.proof) or "")
 end
 
 function DETAILS.held(part)
