@@ -75,4 +75,15 @@ void log_write_fields(struct log *log, enum log_level level, const char *compone
                       const char *message, size_t length, const struct log_field *fields,
                       size_t count);
 
+/* Where a record is. */
+struct log_place {
+    const char *topic;
+    int32_t partition;
+    int64_t offset;
+};
+
+/* The same with the fields topic, partition and offset: the line a consumer writes for each record. */
+void log_write_place(struct log *log, enum log_level level, const char *message, size_t length,
+                     const struct log_place *place);
+
 #endif

@@ -9,6 +9,7 @@
 
 #include "kafka_client.h"
 #include "kafka_consumer.h"
+#include "log.h"
 #include "lua_util.h"
 #include "task.h"
 
@@ -79,15 +80,14 @@ void lua_kafka_init_records(lua_State *L);
  */
 void lua_kafka_push_records(lua_State *L, const struct kafka_event *event);
 
-/* Where a record is. */
-struct kafka_place {
-    const char *topic;          /* the state's, for as long as it lives */
-    int32_t partition;
-    int64_t offset;
-};
+/* Pushes the metatable of records, whether or not there can be any yet. */
+void lua_kafka_push_record_meta(lua_State *L);
 
-/* Whether there is a record at `index` (which may be beyond the top), and if so its place. */
-bool lua_kafka_record_place(lua_State *L, int index, struct kafka_place *place);
+/*
+ * Whether there is a record at `index` (which may be beyond the top), and if so its place, whose
+ * topic lives as long as the state. Their metatable is at `meta`.
+ */
+bool lua_kafka_record_place(lua_State *L, int index, int meta, struct log_place *place);
 
 /* Pushes seconds for a timestamp in milliseconds. */
 #define KAFKA_SECONDS(ms) ((lua_Number)(ms) / 1000.0)

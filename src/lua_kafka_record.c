@@ -37,8 +37,9 @@ struct fields {
 struct record {
     int64_t offset;
     int64_t timestamp;          /* milliseconds; -1: none */
+    const char *topic_name;     /* the string's in the table of topics */
     int32_t partition;
-    int32_t topic;              /* index into the table of topics */
+    int32_t topic;              /* its index there */
     int32_t leader_epoch;       /* -1: not known */
     int32_t key_size;           /* -1: none */
     int32_t value_size;         /* -1: none; not in bytes when beyond INLINE_MAX */
@@ -92,8 +93,14 @@ static void put_headers(char *to, const struct kafka_record *record, int32_t cou
     }
 }
 
-/* Pushes the record; its metatable is at `meta`, its topic has the index `topic`. */
-static void push_record(lua_State *L, const struct kafka_record *from, int meta, int32_t topic)
+struct topic {
+    int32_t index;
+    const char *name;
+};
+
+/* Pushes the record; its metatable is at `meta`. */
+static void push_record(lua_State *L, const struct kafka_record *from, int meta,
+                        const struct topic *topic)
 {
     int32_t headers;
     size_t header_bytes = headers_size(from, &headers);
@@ -104,7 +111,8 @@ static void push_record(lua_State *L, const struct kafka_record *from, int meta,
     record->offset = from->offset;
     record->timestamp = from->timestamp;
     record->partition = from->partition;
-    record->topic = topic;
+    record->topic = topic->index;
+    record->topic_name = topic->name;
     record->leader_epoch = from->leader_epoch;
     record->key_size = from->key != NULL ? (int32_t)from->key_size : -1;
     record->value_size = from->value != NULL ? (int32_t)from->value_size : -1;
@@ -122,10 +130,10 @@ static void push_record(lua_State *L, const struct kafka_record *from, int meta,
     }
 }
 
-/* The index of a topic, which is given one when it is new: there are as many as topics consumed. */
-static int32_t topic_index(lua_State *L, int topics, const char *topic)
+/* Finds a topic, which is given an index when it is new: there are as many as topics consumed. */
+static struct topic find_topic(lua_State *L, int topics, const char *name)
 {
-    lua_pushstring(L, topic);
+    lua_pushstring(L, name);
     lua_pushvalue(L, -1);
     if (lua_rawget(L, topics) == LUA_TNIL) { /* L: ... topic nil */
         lua_pop(L, 1);
@@ -139,9 +147,11 @@ static int32_t topic_index(lua_State *L, int topics, const char *topic)
     } else {
         lua_remove(L, -2);
     }
-    int32_t index = (int32_t)lua_tointeger(L, -1);
-    lua_pop(L, 1);
-    return index;
+    struct topic topic = {.index = (int32_t)lua_tointeger(L, -1)};
+    lua_rawgeti(L, topics, topic.index);
+    topic.name = lua_tostring(L, -1);
+    lua_pop(L, 2);
+    return topic;
 }
 
 /* Records first to last of the event are of one partition. */
@@ -177,7 +187,7 @@ void lua_kafka_push_records(lua_State *L, const struct kafka_event *event)
     struct kafka_record record, before = {.topic = NULL};
     size_t first = 1, bytes = 0;
     lua_Integer slices = 0;
-    int32_t topic = 0;
+    struct topic topic = {0, NULL};
     for (size_t i = 0; i < event->count; i++) {
         kafka_event_record(event, i, &record);
         bool same = record.topic == before.topic;
@@ -188,8 +198,8 @@ void lua_kafka_push_records(lua_State *L, const struct kafka_event *event)
             bytes = 0;
         }
         if (!same)
-            topic = topic_index(L, base + TOPICS, record.topic);
-        push_record(L, &record, base + META, topic);
+            topic = find_topic(L, base + TOPICS, record.topic);
+        push_record(L, &record, base + META, &topic);
         lua_rawseti(L, base + RECORDS, (lua_Integer)i + 1);
         bytes += record.key_size + record.value_size;
         before = record;
@@ -328,20 +338,15 @@ static int l_tostring(lua_State *L)
     return 1;
 }
 
-bool lua_kafka_record_place(lua_State *L, int index, struct kafka_place *place)
+bool lua_kafka_record_place(lua_State *L, int index, int meta, struct log_place *place)
 {
     const struct record *record = lua_touserdata(L, index);
-    if (record == NULL || !lua_getmetatable(L, index)) /* L: ... meta */
+    if (record == NULL || !lua_getmetatable(L, index))
         return false;
-    int top = lua_gettop(L);
-    bool same = lua_rawgetp(L, LUA_REGISTRYINDEX, &key) == LUA_TTABLE &&
-                lua_rawgeti(L, -1, SHARED_META) == LUA_TTABLE && lua_rawequal(L, -1, top);
-    if (same) {
-        lua_rawgeti(L, top + 1, SHARED_TOPICS);
-        lua_rawgeti(L, -1, record->topic);
-        *place = (struct kafka_place){lua_tostring(L, -1), record->partition, record->offset};
-    }
-    lua_settop(L, top - 1);
+    bool same = lua_rawequal(L, -1, meta);
+    lua_pop(L, 1);
+    if (same)
+        *place = (struct log_place){record->topic_name, record->partition, record->offset};
     return same;
 }
 
@@ -377,6 +382,11 @@ static void set_reader(lua_State *L, int shared, const char *name, lua_CFunction
     lua_setfield(L, -2, name);
 }
 
+void lua_kafka_push_record_meta(lua_State *L)
+{
+    luaL_newmetatable(L, TYPE);
+}
+
 void lua_kafka_init_records(lua_State *L)
 {
     luaL_checkstack(L, 16, "kafka records");
@@ -395,7 +405,7 @@ void lua_kafka_init_records(lua_State *L)
     }
     lua_rawseti(L, shared, SHARED_NAMES);
 
-    luaL_newmetatable(L, TYPE); /* L: shared meta */
+    lua_kafka_push_record_meta(L); /* L: shared meta */
     set_reader(L, shared, "__index", l_index);
     set_reader(L, shared, "__pairs", l_pairs);
     set_reader(L, shared, "__tostring", l_tostring);

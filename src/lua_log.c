@@ -14,6 +14,9 @@
 #define ROOM 12         /* fields of an ordinary line */
 #define FIELDS_MAX 10000
 
+/* Second upvalue of the functions: what records are known by. */
+#define RECORD_META lua_upvalueindex(2)
+
 /* A value of a table as JSON, under pcall: a log line must not fail for what is in it. */
 static int l_encode(lua_State *L)
 {
@@ -131,29 +134,20 @@ static struct log_field *collect(lua_State *L, struct log_field *room, size_t *c
 }
 
 /* Of a record, only where it is. */
-static size_t place_fields(const struct kafka_place *place, struct log_field *fields)
-{
-    fields[0] = (struct log_field){.name = "topic", .type = LOG_STRING, .string = place->topic,
-                                   .length = strlen(place->topic)};
-    fields[1] = (struct log_field){.name = "partition", .type = LOG_INTEGER,
-                                   .integer = place->partition};
-    fields[2] = (struct log_field){.name = "offset", .type = LOG_INTEGER,
-                                   .integer = place->offset};
-    return 3;
-}
-
 static int write_line(lua_State *L, enum log_level level)
 {
     size_t length, count = 0;
     const char *message = luaL_checklstring(L, 1, &length);
     struct log *log = rouse_log(util_rouse(L));
     struct log_field room[ROOM], *fields = room;
-    struct kafka_place place;
+    struct log_place place;
     if (!log_enabled(log, level))
         return 0;
-    if (lua_kafka_record_place(L, 2, &place))
-        count = place_fields(&place, room);
-    else if (!lua_isnoneornil(L, 2))
+    if (lua_kafka_record_place(L, 2, RECORD_META, &place)) {
+        log_write_place(log, level, message, length, &place);
+        return 0;
+    }
+    if (!lua_isnoneornil(L, 2))
         fields = collect(L, room, &count);
     log_write_fields(log, level, NULL, message, length, fields, count);
     return 0;
@@ -235,9 +229,9 @@ static int l_secret(lua_State *L)
 static int l_place(lua_State *L)
 {
     static const char *const names[] = {"topic", "partition", "offset"};
-    struct kafka_place place;
+    struct log_place place;
     lua_settop(L, 1);
-    if (lua_kafka_record_place(L, 1, &place))
+    if (lua_kafka_record_place(L, 1, RECORD_META, &place))
         return 1;
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_createtable(L, 0, 3);
@@ -266,6 +260,9 @@ int log_open(lua_State *L)
         {"error", l_error}, {"configure", l_configure}, {"secret", l_secret},
         {"redact", l_redact},   {"place", l_place},         {NULL, NULL},
     };
-    util_functions(L, functions);
+    lua_newtable(L);
+    lua_pushvalue(L, lua_upvalueindex(1)); /* the host, as util_rouse finds it */
+    lua_kafka_push_record_meta(L);
+    luaL_setfuncs(L, functions, 2);
     return 1;
 }

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -184,6 +185,139 @@ static void test_hold(void **state)
     assert_string_equal(finish(&f), "{\"level\":\"info\",\"message\":\"the end\"}\n");
 }
 
+static void place(struct log *log, const char *message, const char *topic, int32_t partition,
+                  int64_t offset)
+{
+    struct log_place at = {topic, partition, offset};
+    log_write_place(log, LOG_LEVEL_INFO, message, strlen(message), &at);
+}
+
+/* Each line is its own, however much it has in common with the one before. */
+static void test_places(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct log_place at = {"t", 1, 6};
+    char name[300];
+    setup(&f);
+    log_hold(f.log);
+    place(f.log, "m", "t", 1, 5);
+    place(f.log, "m", "t", 1, 6);
+    place(f.log, "m", "t", 2, 6);
+    place(f.log, "m", "tt", 2, 6);
+    place(f.log, "n", "tt", 2, 6);
+    place(f.log, "n\n", "tt", 2, INT64_MAX);
+    place(f.log, "m", "t", 1, 7);
+    log_write_place(f.log, LOG_LEVEL_WARN, "m", 1, &at);
+    log_set_format(f.log, LOG_FORMAT_TEXT);
+    log_write_place(f.log, LOG_LEVEL_WARN, "m", 1, &at);
+    place(f.log, "m", "orders", 1, 12345);
+    place(f.log, "m", "orders", 1, 12346);
+    assert_true(log_secret(f.log, "orders", 6) && log_secret(f.log, "12346", 5));
+    place(f.log, "m", "orders", 1, 12346);
+    place(f.log, "m", "orders", 1, 12347);
+    memset(name, 'x', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    place(f.log, name, name, 1, 1);
+    name[sizeof(name) - 2] = 'y';
+    place(f.log, name, name, 1, 2);
+    const char *text = finish(&f);
+    static const char start[] =
+        "{\"level\":\"info\",\"message\":\"m\",\"topic\":\"t\",\"partition\":1,\"offset\":5}\n"
+        "{\"level\":\"info\",\"message\":\"m\",\"topic\":\"t\",\"partition\":1,\"offset\":6}\n"
+        "{\"level\":\"info\",\"message\":\"m\",\"topic\":\"t\",\"partition\":2,\"offset\":6}\n"
+        "{\"level\":\"info\",\"message\":\"m\",\"topic\":\"tt\",\"partition\":2,\"offset\":6}\n"
+        "{\"level\":\"info\",\"message\":\"n\",\"topic\":\"tt\",\"partition\":2,\"offset\":6}\n"
+        "{\"level\":\"info\",\"message\":\"n\\n\",\"topic\":\"tt\",\"partition\":2,"
+        "\"offset\":9223372036854775807}\n"
+        "{\"level\":\"info\",\"message\":\"m\",\"topic\":\"t\",\"partition\":1,\"offset\":7}\n"
+        "{\"level\":\"warn\",\"message\":\"m\",\"topic\":\"t\",\"partition\":1,\"offset\":6}\n"
+        "WARN  m topic=t partition=1 offset=6\n"
+        "INFO  m topic=orders partition=1 offset=12345\n"
+        "INFO  m topic=orders partition=1 offset=12346\n"
+        "INFO  m topic=*** partition=1 offset=\"***\"\n"
+        "INFO  m topic=*** partition=1 offset=12347\n"
+        "INFO  xxx";
+    assert_memory_equal(text, start, sizeof(start) - 1);
+    assert_non_null(strstr(text, "x partition=1 offset=1\n"));
+    assert_non_null(strstr(text, "xy partition=1 offset=2\n"));
+}
+
+/* Reads what is there; returns how many lines that were written it stands for, and checks their order. */
+static long account(struct fixture *f, long next, bool *torn)
+{
+    size_t used = 0;
+    ssize_t n;
+    while (used < sizeof(f->text) - 1 && (n = read(f->read_fd, f->text + used, sizeof(f->text) - 1 - used)) > 0)
+        used += (size_t)n;
+    f->text[used] = '\0';
+    assert_true(used > 0);
+    assert_int_equal(f->text[0] == '\n', *torn); /* nothing is appended to a piece of a line */
+    *torn = f->text[used - 1] != '\n';
+    for (char *save = NULL, *line = strtok_r(f->text, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
+        long value;
+        int end = 0;
+        if (sscanf(line, "{\"level\":\"error\",\"message\":\"log: lines were lost\",\"lines\":%ld}%n", &value, &end) == 1 &&
+            end > 0) {
+            assert_true(value > 0);
+            next += value;
+        } else if (sscanf(line, "{\"level\":\"info\",\"message\":\"line %ld of many\"}%n", &value, &end) == 1 && end > 0) {
+            assert_int_equal(value, next);
+            next++;
+        } else { /* torn: the next one says that it is lost */
+            assert_memory_equal(line, "{\"level\":\"info\",\"", strlen(line) < 17 ? strlen(line) : 17);
+        }
+    }
+    return next;
+}
+
+/* Nobody reads for a while: every line is written whole, or counted in a line that stands in its place. */
+static void test_no_room(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    fcntl(f.write_fd, F_SETFL, O_NONBLOCK);
+    fcntl(f.read_fd, F_SETFL, O_NONBLOCK);
+    fcntl(f.write_fd, F_SETPIPE_SZ, 16384);
+    long count = 0, seen = 0;
+    bool torn = false, ever = false;
+    for (int round = 0; round < 4; round++) {
+        if (round % 2 == 1)
+            log_hold(f.log);
+        for (int i = 0; i < 1500; i++)
+            log_write(f.log, LOG_LEVEL_INFO, NULL, "line %ld of many", count++);
+        log_release(f.log);
+        seen = account(&f, seen, &torn);
+        ever |= torn;
+    }
+    assert_true(ever);
+    log_write(f.log, LOG_LEVEL_INFO, NULL, "line %ld of many", count++);
+    assert_int_equal(account(&f, seen, &torn), count);
+    finish(&f);
+}
+
+/* Nobody will ever read again: that is no reason to stop. */
+static void test_closed_pipe(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    signal(SIGPIPE, SIG_IGN);
+    close(f.read_fd);
+    for (int i = 0; i < 1000; i++)
+        log_write(f.log, LOG_LEVEL_INFO, NULL, "line %d", i);
+    int fds[2]; /* as when the descriptor is opened anew */
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(dup2(fds[1], f.write_fd), f.write_fd);
+    close(fds[1]);
+    f.read_fd = fds[0];
+    log_write(f.log, LOG_LEVEL_INFO, NULL, "here again");
+    assert_string_equal(finish(&f), "{\"level\":\"error\",\"message\":\"log: lines were lost\",\"lines\":1000}\n"
+                                    "{\"level\":\"info\",\"message\":\"here again\"}\n");
+}
+
 static void test_threads(void **state)
 {
     (void)state;
@@ -213,6 +347,8 @@ int main(void)
         cmocka_unit_test(test_lines),     cmocka_unit_test(test_auto_format),
         cmocka_unit_test(test_redaction), cmocka_unit_test(test_base64_alignments),
         cmocka_unit_test(test_threads),   cmocka_unit_test(test_hold),
+        cmocka_unit_test(test_places),    cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_closed_pipe),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }

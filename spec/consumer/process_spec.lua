@@ -20,7 +20,7 @@ return {
 ]]
 
 -- A consumer of a topic of its own with these records; read_until waits for its output, finish for its end.
-local function start(mock, topic, values, env)
+local function start(mock, topic, values, env, script)
   local properties = { ["bootstrap.servers"] = mock:bootstrap_servers() }
   local producer = assert(kafka.producer { properties = properties })
   for _, value in ipairs(values) do
@@ -30,7 +30,7 @@ local function start(mock, topic, values, env)
   producer:close { timeout = 5 }
   local path = os.tmpname()
   local file <close> = assert(io.open(path, "w"))
-  file:write(SCRIPT)
+  file:write(script or SCRIPT)
   file:flush()
   local environ = { PATH = os.getenv "PATH", LD_PRELOAD = os.getenv "LD_PRELOAD", LSAN_OPTIONS = os.getenv "LSAN_OPTIONS",
     KAFKA_TOPIC = topic, CONSUMER_GROUP = topic .. "-group", IDLE_TIMEOUT = "3600", ROUSE_ASSIGN = "index",
@@ -74,7 +74,72 @@ local function start(mock, topic, values, env)
   return self
 end
 
+-- A line for each record, as the packaged script writes it, and what its value says.
+local LINES = [[
+local log = require "rouse.log"
+local values = {
+  wait = function() require "rouse.task".sleep(3600) end,
+  error = function() error "no" end,
+  memory = function() return ("x"):rep(1 << 30) end,
+}
+return {
+  consume = { retry = { tries = 1 } },
+  handle = function(record)
+    log.info("record", log.place(record))
+    if values[record.value] then values[record.value]() end
+    return "done"
+  end,
+}
+]]
+
+-- Offsets of the lines about records.
+local function offsets(text)
+  local list = {}
+  for offset in text:gmatch '"message":"record","topic":"[^"]*","partition":0,"offset":(%d+)}\n' do
+    list[#list + 1] = tonumber(offset)
+  end
+  return list
+end
+
+local function count(n, last)
+  local values = {}
+  for i = 1, n do values[i] = "v" end
+  values[n] = last or values[n]
+  return values
+end
+
 describe("a consumer's process", function()
+  it("has written the line of each record it handled, in order, however it ends", function()
+    task.run(function()
+      local mock = kafka.mock { brokers = 1, topics = {
+        { name = "idle", partitions = 1 }, { name = "term", partitions = 1 }, { name = "twice", partitions = 1 },
+        { name = "parked", partitions = 1 }, { name = "memory", partitions = 1 },
+      } }
+      local N <const> = 700
+      local started = {
+        idle = start(mock, "idle", count(N), { IDLE_TIMEOUT = "1" }, LINES),
+        term = start(mock, "term", count(N), nil, LINES),
+        twice = start(mock, "twice", count(N, "wait"), nil, LINES),
+        parked = start(mock, "parked", count(N, "error"), nil, LINES),
+        memory = start(mock, "memory", count(N, "memory"), nil, LINES),
+      }
+      started.term.read_until('"offset":' .. N - 1 .. "}")
+      started.term.child:kill "TERM"
+      started.twice.read_until('"offset":' .. N - 1 .. "}")
+      started.twice.child:kill "TERM"
+      started.twice.read_until "draining"
+      started.twice.child:kill "TERM"
+      for name, code in pairs { idle = 0, term = 0, twice = 143, parked = 65, memory = 65 } do
+        local exit, text = started[name].finish()
+        assert.equal(code, exit, name .. text:sub(-2000))
+        local seen = offsets(text)
+        assert.equal(N, #seen, name)
+        for i = 1, N do assert.equal(i - 1, seen[i], name) end
+      end
+      mock:close()
+    end)
+  end)
+
   it("drains on SIGTERM, counts down, exits 75 at the deadline and at once on a second signal", function()
     task.run(function()
       local topics = {}
