@@ -201,6 +201,7 @@ local function main(run)
   local s = session.new {
     settings = settings, script = run.script, consumer = opened.consumer, admin = opened.admin,
     task = task, log = log, bury = burial(run, settings), transactions = opened.transactions,
+    collector = run.collector,
   }
   if opened.transactions then
     opened.transactions.session = s
@@ -226,6 +227,7 @@ end
 ---@field env table<string, string>
 ---@field signals table|nil  anything with wait() that returns "TERM" or "INT"
 ---@field drain number|nil  seconds that running handlers get at the end, default 10
+---@field collector rouse.consumer.Collector|nil  told when hardly a record waits
 ---@field commit_interval number|nil  seconds between commits, default 1
 
 ---Runs a consumer script to its end, from within a task.
@@ -239,6 +241,7 @@ function consumer.run(options)
     script = script, env = options.env, signals = options.signals, drain = options.drain,
     commit_interval = options.commit_interval, task = task,
     kafka = options.kafka or require "rouse.kafka", log = options.log or require "rouse.log",
+    collector = options.collector,
   }
   -- A task of its own: everything the run started ends with it.
   run.main = task.spawn(main, run)

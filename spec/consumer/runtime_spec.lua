@@ -32,7 +32,7 @@ local function run(cluster, script, env, during, options)
     local beside = during and task.spawn(during, signals, log)
     exit = consumer.run {
       script = script, env = env, signals = signals, kafka = kafka, log = log,
-      drain = options.drain, commit_interval = options.commit_interval,
+      drain = options.drain, commit_interval = options.commit_interval, collector = options.collector,
     }
     if beside then beside:cancel() end
     deadline:cancel()
@@ -85,6 +85,36 @@ describe("consumer", function()
     assert.same({ "consumer", "admin" }, cluster.closed)
     assert.same({ "payments" }, cluster.subscribed)
     assert.is_truthy(log.find "consuming")
+  end)
+
+  it("tells the collector of all records, and that it may look when hardly one waits", function()
+    local cluster = fake.new { payments = 2 }
+    join(cluster)
+    cluster:produce("payments", 0, 1200)
+    cluster:produce("payments", 1, 3)
+    local noted, handled, looks = 0, 0, 0
+    local exit = run(cluster, {
+      handle = function(record)
+        if record.offset == 700 then task.sleep(0.05) end
+        handled = handled + 1
+        return "done"
+      end,
+    }, environment { IDLE_TIMEOUT = "0.2" }, function()
+      await(function() return handled == 1203 end)
+      cluster:produce("payments", 1, 2)
+    end, { collector = {
+      note = function(_, count, bytes)
+        noted = noted + count
+        assert(bytes > 0)
+      end,
+      tidy = function()
+        looks = looks + 1
+        assert(noted - handled <= 32, noted - handled)
+      end,
+    } })
+    assert.equal(0, exit)
+    assert.equal(1205, noted)
+    assert.is_true(looks > 0)
   end)
 
   it("takes the partition of its index without joining, and claims it first", function()

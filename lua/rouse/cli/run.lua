@@ -61,15 +61,16 @@ function run.with(load, ctx, args)
   end
   local signals <close> = sys.signals { "TERM", "INT", "HUP" }
   local runtime = require("rouse." .. loaded.kind)
+  local collector
   if loaded.kind == "consumer" then
-    -- Records come and go while the program stays: 10 % to 20 % less CPU than looking at all of it again and again.
-    collectgarbage("generational", 60, 100)
+    collector = require("rouse.consumer.collector").new()
   else
     -- An observer rests, and what its start once took it keeps: collect early (the default waits until it has doubled).
     collectgarbage("incremental", 130)
   end
   return runtime.run {
     script = loaded.table, env = ctx.environ, path = loaded.path, load = load, script_files = files,
+    collector = collector,
     signals = loaded.kind == "consumer" and without_hup(signals) or signals,
   }
 end

@@ -6,6 +6,8 @@ local faults = require "rouse.consumer.faults"
 -- Records that may wait for busy handlers before more are fetched, and seconds without a poll.
 local BACKLOG <const> = 500
 local PATIENCE <const> = 1
+-- Records that may wait when the collector looks: what it finds alive it keeps for long.
+local FEW <const> = 32
 -- Three times the heartbeat's interval, and a handler's time to end.
 local NEXT_GENERATION <const> = 15
 
@@ -41,6 +43,7 @@ function methods:on_records(event)
   if #event.records == 0 then return end
   for _, slice in ipairs(event.slices or slices_of(event.records)) do
     self:deliver(slice.topic, slice.partition, event.records, slice.first, slice.last, slice.bytes)
+    if self.collector then self.collector:note(slice.last - slice.first + 1, slice.bytes) end
   end
   self.active_at = self.task.monotonic()
 end
@@ -191,20 +194,27 @@ function methods:let_handlers_work()
     self.task.sleep(0)
     queued, progress = self:backlog()
   until queued <= BACKLOG or progress == before or self.task.monotonic() > until_then
+  if queued <= FEW and self.collector then self.collector:tidy() end
+end
+
+-- One poll and what it brought. Returns the kind of event: what it holds is garbage from here on.
+function methods:poll_once()
+  local event, message, code = self.consumer:poll(self.poll_options)
+  if event then
+    self:on_event(event)
+    return event.kind
+  end
+  if code ~= "TIMEDOUT" then
+    self:say(code or "?", "poll failed", { reason = message })
+    self.task.sleep(0.1)
+  end
 end
 
 ---Polls until cancelled: also while handlers are slow and while draining, so that the group sees a
 ---live member.
 function methods:poll_loop()
   while true do
-    local event, message, code = self.consumer:poll(self.poll_options)
-    if event then
-      self:on_event(event)
-      if event.kind == "records" then self:let_handlers_work() end
-    elseif code ~= "TIMEDOUT" then
-      self:say(code or "?", "poll failed", { reason = message })
-      self.task.sleep(0.1)
-    end
+    if self:poll_once() == "records" then self:let_handlers_work() end
   end
 end
 

@@ -32,11 +32,12 @@ for _, part in ipairs { "events", "commits", "handover" } do
 end
 local metatable = { __name = "rouse.consumer.session", __index = methods }
 
----@param options table  settings, script, the handles consumer and admin, bury or nil, task, log
+---@param options table  settings, script, the handles consumer and admin, bury or nil, task, log, collector or nil
 ---@return rouse.consumer.Session
 function session.new(options)
   local self = setmetatable({}, metatable)
-  for _, name in ipairs { "settings", "script", "consumer", "admin", "bury", "task", "log", "transactions" } do
+  for _, name in ipairs { "settings", "script", "consumer", "admin", "bury", "task", "log", "transactions",
+    "collector" } do
     self[name] = options[name]
   end
   self.partitions = {}  -- topic -> partition -> rouse.consumer.Partition
