@@ -130,6 +130,7 @@ end
 
 function Consumer:poll(options)
   local cluster = self.cluster
+  cluster.polled = options.max
   local deadline = task.monotonic() + options.timeout
   while true do
     if #cluster.events > 0 then return table.remove(cluster.events, 1) end

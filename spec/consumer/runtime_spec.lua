@@ -117,6 +117,15 @@ describe("consumer", function()
     assert.is_true(looks > 0)
   end)
 
+  it("asks for as many records at once as half of what may wait for a partition", function()
+    for partitions, expected in pairs { [1] = 2000, [16] = 512, [64] = 500 } do
+      local cluster = fake.new { payments = partitions }
+      join(cluster)
+      assert.equal(0, (run(cluster, { handle = done }, environment())))
+      assert.equal(expected, cluster.polled)
+    end
+  end)
+
   it("takes the partition of its index without joining, and claims it first", function()
     local cluster = fake.new { payments = 4 }
     cluster:produce("payments", 3, 10)

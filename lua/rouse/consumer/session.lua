@@ -11,8 +11,11 @@ local session = {}
 -- value.
 local QUEUE_RECORDS <const> = 16384
 local QUEUE_BYTES <const> = 12 * 1024 * 1024
-local POLL_BYTES <const> = 2 * 1024 * 1024
+local POLL_BYTES <const> = 512 * 1024
+-- Records of one poll: what a turn of the loop costs is shared by them, as long as they fit into the processor's cache. More
+-- where they are no more than half of what may wait for a partition, so that one poll never brings a pause.
 local POLL_RECORDS <const> = 500
+local POLL_MOST <const> = 2000
 -- Answers of the broker are waited for this long before the next try.
 local TIMEOUT <const> = 10
 -- After a last look that found more to come, or none at all.
@@ -122,6 +125,8 @@ function methods:limit()
   local share = math.max(1, self.count)
   self.high = math.max(64, QUEUE_RECORDS // share)
   self.high_bytes = math.max(65536, QUEUE_BYTES // share)
+  local records = math.min(POLL_MOST, math.max(POLL_RECORDS, self.high // 2))
+  self.poll_options.max = math.max(records, self.settings.batch)
 end
 
 -- A partition's task finished some work, parked or stopped.
