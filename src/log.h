@@ -63,7 +63,10 @@ size_t log_redact(struct log *log, const char *text, size_t length, char *to);
 void log_hold(struct log *log);
 void log_release(struct log *log);
 
-/* Writes one line; `component` may be NULL. Thread-safe. */
+/*
+ * Writes one line; `component` may be NULL. Thread-safe. A line that the descriptor does not take is
+ * counted, and the next one that it takes says before it how many are missing.
+ */
 void log_write(struct log *log, enum log_level level, const char *component, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
