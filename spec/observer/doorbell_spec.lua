@@ -1,5 +1,6 @@
 require "spec.helper"
 local doorbell = require "rouse.observer.doorbell"
+local task = require "rouse.task"
 
 -- A consumer that only remembers what it was asked for.
 local function fake(calls)
@@ -41,6 +42,42 @@ describe("doorbell", function()
     bell:set("t", 0, nil)
     bell:flush()
     assert.equal(2, #consumer.calls) -- it is unassigned already
+  end)
+
+  it("rings before it takes the partition off, which waits for the handle's thread", function()
+    bell:hear({ kind = "records", records = { { topic = "t", partition = 0, offset = 11 } } }, "quick")
+    assert.equal(1, #rings)
+    bell:hear({ kind = "records", records = { { topic = "t", partition = 0, offset = 12 } } }, "quick")
+    bell:flush() -- what the ring caused has nothing to say to the doorbell
+    assert.equal(1, #rings)
+    assert.equal(1, #consumer.calls)
+    bell:set("t", 0, 13)
+    bell:flush()
+    assert.same({ "incremental_unassign t/0@nil", "incremental_assign t/0@13" }, { consumer.calls[2], consumer.calls[3] })
+  end)
+
+  it("takes what rang off a moment later, in one call", function()
+    local records = { { topic = "t", partition = 0, offset = 11 }, { topic = "u", partition = 3, offset = 1 } }
+    bell:set("u", 3, 0)
+    bell:flush()
+    local lists, done = {}, task.event()
+    function consumer.incremental_unassign(_, list)
+      lists[#lists + 1] = #list
+      done:set()
+      return true
+    end
+    local polls = { { kind = "records", records = { records[1] } }, { kind = "records", records = { records[2] } } }
+    function consumer.poll()
+      if #polls == 0 then
+        return nil, "closed", done:wait(5) and "CLOSED"
+      end
+      return table.remove(polls, 1)
+    end
+    task.run(function()
+      bell:run()
+    end)
+    assert.equal(2, #rings)
+    assert.same({ 2 }, lists)
   end)
 
   it("ignores records of an arming that is over", function()

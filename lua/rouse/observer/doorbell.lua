@@ -26,6 +26,9 @@ doorbell.CROWD = 50 -- with more partitions than that on the quick handle, all o
 local OVERLAP = 2 * doorbell.PATIENCE + 5
 local SILENCE = 10 -- seconds for answers that are due
 local TURN = 2.5 -- seconds between looks at what may move
+-- Seconds after a ring until its partition is taken off: that waits for the handle's thread, and a wake would wait with it. What
+-- rings at the same time goes in one call.
+local LEAVE = 0.005
 
 --- Codes that say the position itself is refused.
 local REFUSED = { _AUTO_OFFSET_RESET = true, OFFSET_OUT_OF_RANGE = true }
@@ -37,7 +40,7 @@ local REFUSED = { _AUTO_OFFSET_RESET = true, OFFSET_OUT_OF_RANGE = true }
 function doorbell.new(quick, ring, fault, patient)
   return setmetatable({
     quick = quick, patient = patient, ring = ring, fault = fault, armed = {}, changes = {}, crowd = 0,
-    busy = task.event(),
+    off = { quick = {}, patient = {} }, busy = task.event(), rang = task.event(),
   }, Doorbell)
 end
 
@@ -82,14 +85,9 @@ function Doorbell:again(topic)
   self:flush()
 end
 
---- Lists of partitions to take off both handles, filled with drop and applied with take_off.
-local function leaving()
-  return { quick = {}, patient = {} }
-end
-
---- Notes that an arming is over.
-function Doorbell:drop(off, name)
-  local armed = self.armed[name]
+--- Notes that an arming is over; take_off has the handles know it.
+function Doorbell:drop(name)
+  local armed, off = self.armed[name], self.off
   local place = { topic = armed.topic, partition = armed.partition }
   if armed.quick then
     self.crowd = self.crowd - 1
@@ -101,7 +99,10 @@ function Doorbell:drop(off, name)
   self.armed[name] = nil
 end
 
-function Doorbell:take_off(off)
+--- Unassigns what was dropped.
+function Doorbell:take_off()
+  local off = self.off
+  self.off = { quick = {}, patient = {} }
   for _, handle in ipairs { "quick", "patient" } do
     if #off[handle] > 0 then
       self:call(handle, "incremental_unassign", off[handle])
@@ -111,10 +112,13 @@ end
 
 --- Applies what was set since the last flush, in one call each.
 function Doorbell:flush()
-  local off, on = leaving(), {}
+  if not next(self.changes) then
+    return
+  end
+  local on = {}
   for name, change in pairs(self.changes) do
     if self.armed[name] then
-      self:drop(off, name)
+      self:drop(name)
     end
     if change.offset then
       on[#on + 1] = change
@@ -123,7 +127,7 @@ function Doorbell:flush()
     end
   end
   self.changes = {}
-  self:take_off(off)
+  self:take_off() -- also what has rung: it may be armed again
   if #on > 0 then
     self.crowd = self.crowd + #on
     self:call("quick", "incremental_assign", on)
@@ -162,17 +166,14 @@ function Doorbell:turn(now)
 end
 
 function Doorbell:rung(name, event)
-  local off = leaving()
-  self:drop(off, name)
-  self:take_off(off)
+  self:drop(name)
   self.ring(event)
 end
 
---- Takes what a handle's poll returned.
+--- Hears what a handle's poll returned; what rang is still to be taken off.
 ---@param event table
----@param handle "quick"|"patient"|nil
-function Doorbell:take(event, handle)
-  handle = handle or "quick"
+---@param handle "quick"|"patient"
+function Doorbell:hear(event, handle)
   if event.kind == "records" then
     for _, record in ipairs(event.records) do
       local name = key(record.topic, record.partition)
@@ -193,12 +194,21 @@ function Doorbell:take(event, handle)
   end
 end
 
+--- Hears what a handle's poll returned and takes off what rang.
+---@param event table
+---@param handle "quick"|"patient"|nil
+function Doorbell:take(event, handle)
+  self:hear(event, handle or "quick")
+  self:take_off()
+end
+
 --- Serves one handle until it is closed.
 function Doorbell:serve(handle)
   while true do
     local event, _, code = self[handle]:poll { max = 1000 }
     if event then
-      self:take(event, handle)
+      self:hear(event, handle)
+      self.rang:set()
     elseif code ~= "TIMEDOUT" then
       return
     end
@@ -217,8 +227,19 @@ function Doorbell:keep_turning()
   end
 end
 
+--- Takes off what rang, a moment later.
+function Doorbell:keep_taking_off()
+  while true do
+    self.rang:wait()
+    task.sleep(LEAVE)
+    self.rang:clear()
+    self:take_off()
+  end
+end
+
 --- Serves the doorbell until its consumers are closed or its task is cancelled.
 function Doorbell:run()
+  task.spawn(self.keep_taking_off, self)
   if self.patient then
     task.spawn(self.serve, self, "patient")
     task.spawn(self.keep_turning, self)
