@@ -2,8 +2,8 @@
 local support = require "spec.kafka.support"
 
 -- In the order in which they run.
-local order = { "start", "burst", "latency", "crowd", "rearm", "payload", "idle", "bursts", "letters", "memory",
-  "throughput" }
+local order = { "start", "burst", "single", "latency", "crowd", "rearm", "payload", "idle", "bursts", "letters",
+  "memory", "throughput" }
 local benches = {}
 for _, module in ipairs { "bench.observer", "bench.bursts", "bench.consumer", "bench.start" } do
   for name, measure in pairs(require(module)) do

@@ -36,10 +36,14 @@ local function read(pid, name)
 end
 
 --- What /proc says of a process.
----@return integer resident KiB, number seconds of CPU
+---@return integer resident KiB, number seconds of CPU, integer own KiB of it that are its own, integer mapped that are files
 function figures.usage(pid)
   local user, kernel = read(pid, "stat"):match("%) " .. ("%S+ "):rep(11) .. "(%d+) (%d+)")
-  return tonumber(read(pid, "status"):match("VmRSS:%s*(%d+)")), (tonumber(user) + tonumber(kernel)) / 100
+  local status = read(pid, "status")
+  local function kib(name)
+    return tonumber(status:match(name .. ":%s*(%d+)"))
+  end
+  return kib "VmRSS", (tonumber(user) + tonumber(kernel)) / 100, kib "RssAnon", kib "RssFile"
 end
 
 --- The most that a process has had in memory so far.

@@ -11,6 +11,17 @@ local usage = figures.usage
 
 local bench = {}
 
+-- What a figure is to be seen beside: what we aim at, and the sample that this replaces, as measured on another machine.
+local SAMPLE <const> = "; the sample it replaces, on another machine: "
+local BESIDE <const> = {
+  single = "aims: p50 < 5 ms, p99 < 25 ms" .. SAMPLE .. "p50 251 ms, p99 504 ms",
+  latency = "no aim for this size" .. SAMPLE .. "p50 251 ms, p99 504 ms at 4 partitions",
+  crowd = "aims: p50 < 20 ms, p99 < 60 ms" .. SAMPLE .. "450 to 1400 ms",
+  [4] = "no aim for this size" .. SAMPLE .. "10 requests/s, 0.3 % of a core, 20 to 25 MB resident",
+  [1200] = "aims: < 5 requests/s, < 50 KB/s, < 0.3 % of a core, < 15 MB resident" .. SAMPLE
+    .. "1718 requests/s, 100 KB/s sent, 138 KB/s received, 29 % of a core, 20 to 25 MB resident",
+}
+
 local function environment(mock, kafkadata)
   return support.merge(support.kafka "plaintext", {
     IAM_API_KEY = "an-api-key", CE_PROJECT_ID = mock.site.project, CE_REGION = "us-south",
@@ -63,10 +74,23 @@ local function commit(admin, route, partition, offset)
   assert(not answer[1].error, answer[1].error)
 end
 
--- One of the sizes of bench.latency: `count` topics are routed and armed, records come for the first `width` of them.
-local function latency(scope, count, partitions, settle)
-  local wakes, width = number("BENCH_WAKES", 200), 25
-  local routes, mock, env = system(scope, count, partitions)
+-- Waits for the submit of a job whose run was created, past the first `before` submits; nil when there was none for 90 s.
+local function submitted(mock, job, before)
+  local found
+  pcall(support.wait, "the submit", 90, function()
+    local submits = mock:counters().submits
+    for i = before + 1, #submits do
+      if submits[i].job == job and submits[i].created then
+        found = submits[i]
+        return true
+      end
+    end
+  end)
+  return found
+end
+
+-- What the ways to measure the latency have in common: who asks the broker, who produces, and the delays so far.
+local function stopwatch(scope)
   local properties = { ["bootstrap.servers"] = support.brokers }
   local admin = assert(kafka.admin { properties = properties })
   scope:defer(function() admin:close { timeout = 5 } end)
@@ -76,43 +100,85 @@ local function latency(scope, count, partitions, settle)
     }),
   })
   scope:defer(function() producer:close { timeout = 5 } end)
+  return { admin = admin, producer = producer, delays = {}, missed = 0 }
+end
+
+-- One record and its submit, then the commit that a consumer would make and the run's end.
+local function wake(watch, mock, route, partition)
+  local before = #mock:counters().submits
+  local report = assert(watch.producer:produce {
+    topic = route.topic, partition = partition, value = "x", timeout = 10,
+  })
+  local acknowledged = task.monotonic()
+  local submit = submitted(mock, route.job, before)
+  if submit then
+    table.insert(watch.delays, submit.monotonic - acknowledged)
+  else
+    watch.missed = watch.missed + 1
+  end
+  commit(watch.admin, route, partition, report.offset + 1)
+  for _, run in ipairs(mock:runs()) do
+    if run.job == route.job and run.status ~= "completed" then
+      mock:finish(run.name)
+    end
+  end
+end
+
+local function tell(watch, beside)
+  table.sort(watch.delays)
+  say("  p50 %s, p99 %s, worst %s; not woken within 90 s: %d", milliseconds(quantile(watch.delays, 0.5)),
+    milliseconds(quantile(watch.delays, 0.99)), milliseconds(watch.delays[#watch.delays]), watch.missed)
+  say("  %s", beside)
+end
+
+--- Record acknowledged -> POST job_runs arrived, for a topic of four partitions and nothing else. Several observers, each with
+--- its own, take turns: between its wakes each of them has to see the run's end and to rest.
+function bench.single(scope)
+  local wakes, observers = number("BENCH_WAKES", 200), 10
+  local watch, players = stopwatch(scope), {}
+  for i = 1, observers do
+    local routes, mock, env = system(scope, 1, 4)
+    local observer = observe(scope, env)
+    listed(mock)
+    players[i] = function()
+      for round = 1, math.max(1, wakes // observers) do
+        wake(watch, mock, routes[1], (round - 1) % 4)
+        listed(mock)
+        task.sleep(1 + math.random() * 0.5) -- until a fetch includes the partition again
+      end
+      observer:terminate()
+      return true
+    end
+  end
+  task.sleep(5) -- the first use of the broker's offsets topic is not what is measured
+  for i, player in ipairs(players) do
+    players[i] = task.spawn(function()
+      task.sleep(i * 0.6)
+      return player()
+    end)
+  end
+  for _, player in ipairs(players) do
+    assert(player:join())
+  end
+  say("record acknowledged to job run submitted, lag mode, %d records on a topic of 4 partitions:", #watch.delays)
+  tell(watch, BESIDE.single)
+end
+
+-- One of the sizes of bench.latency: `count` topics are routed and armed, records come for the first `width` of them.
+local function latency(scope, count, partitions, settle, beside)
+  local wakes, width = number("BENCH_WAKES", 200), 25
+  local routes, mock, env = system(scope, count, partitions)
+  local watch = stopwatch(scope)
   local observer = observe(scope, env)
   listed(mock)
   task.sleep(settle) -- the first use of the broker's offsets topic is not what is measured
 
-  local delays, missed = {}, 0
   -- Each route on its own: a record, its submit, the commit a consumer would make, the run's end, and quiet until the
   -- observer must have seen it. The routes are staggered: the observer sees one record at a time.
   local function play(route, rounds, offset)
     task.sleep(offset)
     for round = 1, rounds do
-      local partition = (round - 1) % 4
-      local before = #mock:counters().submits
-      local report = assert(producer:produce {
-        topic = route.topic, partition = partition, value = "x", timeout = 10,
-      })
-      local acknowledged = task.monotonic()
-      local submit
-      local woken = pcall(support.wait, "the submit", 90, function()
-        local submits = mock:counters().submits
-        for i = before + 1, #submits do
-          if submits[i].job == route.job and submits[i].created then
-            submit = submits[i]
-            return true
-          end
-        end
-      end)
-      if not woken then
-        missed = missed + 1
-      else
-        table.insert(delays, submit.monotonic - acknowledged)
-      end
-      commit(admin, route, partition, report.offset + 1)
-      for _, run in ipairs(mock:runs()) do
-        if run.job == route.job and run.status ~= "completed" then
-          mock:finish(run.name)
-        end
-      end
+      wake(watch, mock, route, (round - 1) % 4)
       -- Longer than the five seconds in which an active job is looked at again, and a fetch in its way.
       task.sleep(8)
     end
@@ -125,22 +191,20 @@ local function latency(scope, count, partitions, settle)
   for _, player in ipairs(players) do
     assert(player:join())
   end
-  table.sort(delays)
   observer:terminate()
   say("record acknowledged to job run submitted, lag mode, %d records on %d topics, armed %d partitions of %d topics:",
-    #delays, width, count * partitions, count)
-  say("  p50 %s, p99 %s, worst %s; not woken within 90 s: %d", milliseconds(quantile(delays, 0.5)),
-    milliseconds(quantile(delays, 0.99)), milliseconds(delays[#delays]), missed)
+    #watch.delays, width, count * partitions, count)
+  tell(watch, beside)
 end
 
 --- Record acknowledged -> POST job_runs arrived, one record at a time on routes that are quiet.
 function bench.latency(scope)
-  latency(scope, 25, 4, 5)
+  latency(scope, 25, 4, 5, BESIDE.latency)
 end
 
 --- The same where so many partitions are armed that they rest on the patient handle.
 function bench.crowd(scope)
-  latency(scope, 100, 12, number("BENCH_SETTLE", 65))
+  latency(scope, 100, 12, number("BENCH_SETTLE", 65), BESIDE.crowd)
 end
 
 --- From arming a partition where a record waits to the ring, beside a fetch that is under way without it.
@@ -225,13 +289,14 @@ function bench.idle(scope)
     local first = traffic.of(scope, pid, port)
     task.sleep(seconds)
     local last = traffic.of(scope, pid, port)
-    local resident, after = usage(pid)
+    local resident, after, own, mapped = usage(pid)
     observer:terminate()
-    say("idle observer, %d topics, %d partitions, %d s: resident %.1f MiB, CPU %.2f %% of a core, "
-      .. "%.1f requests/s, %.1f KB/s sent, %.1f KB/s received",
-      size[1], size[1] * size[2], seconds, resident / 1024, 100 * (after - before) / seconds,
+    say("idle observer, %d topics, %d partitions, %d s: resident %.1f MiB (its own %.1f, mapped files %.1f), "
+      .. "CPU %.2f %% of a core, %.1f requests/s, %.1f KB/s sent, %.1f KB/s received",
+      size[1], size[1] * size[2], seconds, resident / 1024, own / 1024, mapped / 1024, 100 * (after - before) / seconds,
       (last.requests - first.requests) / seconds, (last.sent - first.sent) / seconds / 1000,
       (last.received - first.received) / seconds / 1000)
+    say("  %s", BESIDE[size[1] * size[2]])
   end
 end
 
