@@ -174,6 +174,80 @@ describe("doorbell of two handles", function()
     assert.equal(4, #quick.calls)
   end)
 
+  -- Arms so many partitions and lets all of them move on.
+  local function crowd(count)
+    for partition = 1, count - 1 do
+      bell:set("t", partition, 10)
+    end
+    bell:flush()
+    bell:turn(start + 100)
+    bell:turn(start + 200)
+    assert.equal(0, bell.crowd)
+  end
+
+  it("replaces a quick handle that a crowd has left", function()
+    local fresh, closed = fake(), 0
+    function quick.close() closed = closed + 1 end
+    bell.reopen = function() return fresh end
+    crowd(doorbell.CROWD + 1)
+    assert.equal(1, closed)
+    local calls = #quick.calls
+    bell:set("t", 0, 12)
+    bell:flush()
+    assert.same({ "incremental_assign t/0@12" }, fresh.calls)
+    bell:turn(start + 300)
+    bell:turn(start + 400)
+    assert.equal(1, closed) -- one partition is no crowd
+    assert.equal(calls, #quick.calls)
+  end)
+
+  it("keeps a quick handle that knows few partitions, or when there is no other to be had", function()
+    function quick.close() error "closed" end
+    bell.reopen = function() return nil, "no thread", "SYSTEM" end
+    crowd(doorbell.CROWD + 1)
+    bell.reopen = error
+    bell.known, bell.knows = {}, 0
+    crowd(doorbell.CROWD)
+    assert.equal(quick, bell.quick)
+  end)
+
+  it("goes on with the handle that replaced another, whose last events count no more", function()
+    local fresh, opened, closed = fake(), task.event(), task.event()
+    local function records() return { kind = "records", records = { { topic = "t", partition = 0, offset = 12 } } } end
+    function quick.poll()
+      closed:wait(5)
+      return records()
+    end
+    function fresh.poll()
+      opened:wait(5)
+      opened:clear()
+      return table.remove(fresh.events, 1) or nil, "closed", "CLOSED"
+    end
+    fresh.events = { records() }
+    function patient.poll() return nil, "closed", "CLOSED" end
+    function quick.close() closed:set() end
+    bell.reopen = function() return fresh end
+    bell.known, bell.knows = {}, doorbell.CROWD + 1
+    task.run(function()
+      local server = task.spawn(bell.run, bell)
+      task.sleep(0)
+      bell:set("t", 0, nil)
+      bell:flush()
+      bell:turn(start)
+      bell:set("t", 0, 12)
+      bell:flush()
+      task.sleep(0)
+      task.sleep(0)
+      assert.same({}, rings)
+      opened:set()
+      task.sleep(0)
+      task.sleep(0)
+      assert.equal(1, #rings)
+      opened:set()
+      assert.is_nil((select(3, server:join(5))))
+    end)
+  end)
+
   it("moves a crowd at once: the quick handle's fetches list every partition on it", function()
     for partition = 1, doorbell.CROWD do
       bell:set("t", partition, 0)

@@ -37,9 +37,11 @@ local REFUSED = { _AUTO_OFFSET_RESET = true, OFFSET_OUT_OF_RANGE = true }
 ---@param ring fun(event: table) called with { kind = "rung", topic, partition, offset | error }
 ---@param fault fun(event: table) called with other errors, of a partition or of the whole handle
 ---@param patient table? the second consumer; without it everything stays on the first
-function doorbell.new(quick, ring, fault, patient)
+---@param reopen (fun(): table?, string?)? opens another quick consumer, for when a crowd has left this one
+function doorbell.new(quick, ring, fault, patient, reopen)
   return setmetatable({
-    quick = quick, patient = patient, ring = ring, fault = fault, armed = {}, changes = {}, crowd = 0,
+    quick = quick, patient = patient, ring = ring, fault = fault, reopen = reopen, armed = {}, changes = {}, crowd = 0,
+    known = {}, knows = 0,
     off = { quick = {}, patient = {} }, busy = task.event(), rang = task.event(),
   }, Doorbell)
 end
@@ -48,7 +50,10 @@ end
 ---@param layers rouse.KafkaLayers
 ---@return table|nil doorbell, string? message
 function doorbell.open(layers, ring, fault)
-  local quick, message = kafka.consumer { properties = properties.resolve("doorbell", layers) }
+  local function open()
+    return kafka.consumer { properties = properties.resolve("doorbell", layers) }
+  end
+  local quick, message = open()
   local patient
   if quick and not properties.told(layers)["fetch.wait.max.ms"] then
     local wait = { ["fetch.wait.max.ms"] = tostring(doorbell.PATIENCE * 1000) }
@@ -63,7 +68,7 @@ function doorbell.open(layers, ring, fault)
   if message then
     return nil, message
   end
-  return doorbell.new(quick, ring, fault, patient)
+  return doorbell.new(quick, ring, fault, patient, open)
 end
 
 local function key(topic, partition)
@@ -124,6 +129,8 @@ function Doorbell:flush()
       on[#on + 1] = change
       change.quick, change.patient, change.since = true, false, task.monotonic()
       self.armed[name] = change
+      self.knows = self.knows + (self.known[name] and 0 or 1)
+      self.known[name] = true
     end
   end
   self.changes = {}
@@ -140,6 +147,19 @@ function Doorbell:call(handle, method, list)
   if not ok then
     log.error("doorbell: " .. method .. " failed", { reason = message, code = code })
   end
+end
+
+--- Replaces a quick handle that a crowd has left: a handle forgets no partition, keeps 2 KB for it and looks at it every second.
+function Doorbell:replace()
+  self:take_off()
+  local fresh, message, code = self.reopen()
+  if not fresh then
+    log.debug("doorbell: the quick handle stays as it is", { reason = message, code = code })
+    return
+  end
+  local old = self.quick
+  self.quick, self.known, self.knows = fresh, {}, 0
+  old:close { timeout = 5 }
 end
 
 --- Moves what has been quiet to the patient handle, and off the quick one once the other's fetch includes it.
@@ -162,6 +182,9 @@ function Doorbell:turn(now)
   if #off > 0 then
     self.crowd = self.crowd - #off
     self:call("quick", "incremental_unassign", off)
+  end
+  if self.crowd == 0 and self.knows > doorbell.CROWD and self.reopen then
+    self:replace()
   end
 end
 
@@ -205,8 +228,11 @@ end
 --- Serves one handle until it is closed.
 function Doorbell:serve(handle)
   while true do
-    local event, _, code = self[handle]:poll { max = 1000 }
-    if event then
+    local consumer = self[handle]
+    local event, _, code = consumer:poll { max = 1000 }
+    if consumer ~= self[handle] then
+      log.debug "doorbell: the quick handle was replaced"
+    elseif event then
       self:hear(event, handle)
       self.rang:set()
     elseif code ~= "TIMEDOUT" then
