@@ -70,7 +70,7 @@ describe("observer of several brokers", function()
         assert.equal("1", submit.indices)
         consumed(w, submit, "payments", 1, broker)
         armed(w, "payments", 4)
-        assert.is_nil(unit(w, "payments").unread)
+        w:wait("every offset to be read", function() return not unit(w, "payments").unread end)
       end
     end)
   end)
@@ -106,11 +106,21 @@ describe("observer of several brokers", function()
   it("goes on when all of them were away", function()
     with_observer({ brokers = 3 }, function(w)
       w:ready()
+      for _, topic in ipairs { "payments", "shipping" } do
+        w:wait("a decision on " .. topic, function()
+          local decision = unit(w, topic).decision
+          return decision and decision.code == "no_work"
+        end)
+      end
       armed(w, "payments", 4)
+      -- Nothing is active, so nothing but the brokers' return is a reason to list runs.
+      local lists = w.mock.codeengine:counters().requests.list
       for broker = 1, 3 do w.mock.kafka:broker_down(broker) end
       w:wait("it to say so", function() return not w:status().ready end)
+      assert.equal(lists, w.mock.codeengine:counters().requests.list)
       for broker = 1, 3 do w.mock.kafka:broker_up(broker) end
       w:wait("it to say that they are back", function() return w:status().ready end)
+      w:wait("it to look at everything anew", function() return w.mock.codeengine:counters().requests.list > lists end)
       w:produce("payments", 2)
       assert.equal("2", woken(w, "payments", 0).indices)
       assert.equal(1, #w.mock.codeengine:counters().submits)

@@ -1,12 +1,12 @@
 -- Observers and consumers as real processes, asked with rouse explain and told with signals.
 require "spec.helper"
-local http = require "rouse.http"
+local free_port = require "spec.free_port"
 local json = require "rouse.json"
 local process = require "rouse.process"
 local task = require "rouse.task"
 
 local PROGRAM = (os.getenv "ROUSE_BUILD" or "build") .. "/rouse"
-local DEADLINE = 30
+local DEADLINE = 60
 
 local function wait_until(what, fn)
   local deadline = task.monotonic() + DEADLINE
@@ -52,11 +52,6 @@ local function run(...)
   return finish(child, readers), output
 end
 
-local function free_port()
-  local server <close> = assert(http.server { port = 0 })
-  return server:port()
-end
-
 -- Runs a shell's words beside the mocks, where an observer answers at `port`; play(ask, output): ask is rouse explain.
 local function with_mocks(words, env, play)
   task.run(function()
@@ -95,10 +90,16 @@ describe("an observer's process", function()
         "payments/3 ", "shipping/2 ", "quiet, rings at 0" } do
         assert.is_truthy(answer.stdout:find(expected, 1, true), answer.stdout)
       end
-      assert(os.execute("kill -HUP " .. status().pid))
-      wait_until("the second generation", function() return status().reload.generation == 2 end)
-      assert.is_truthy(output.stderr:find('"reloaded"', 1, true))
-      assert.is_truthy(select(2, ask()).stdout:find "generation 2, reloaded %d%.%d s ago")
+      assert(os.execute("kill -HUP " .. wait_until("its process id", function()
+        local now = status()
+        return now and now.pid
+      end)))
+      wait_until("the second generation", function()
+        local now = status()
+        return now and now.reload.generation == 2
+      end)
+      wait_until("its line", function() return output.stderr:find('"reloaded"', 1, true) end)
+      assert.is_truthy(select(2, ask()).stdout:find "generation 2, reloaded %d[%d.]* s ago")
     end)
   end)
 
@@ -111,13 +112,16 @@ describe("an observer's process", function()
     sh "echo 'payments: {jobs: [payments-consumer]}' >v1/kafkadata"
     local env = { ROUSE_ETC = dir }
     with_mocks(("ROUSE_KAFKADATA='%s/kafkadata' exec '%s' observer"):format(dir, PROGRAM), env, function(_, status, output)
-      assert.equal(1, #status().units)
-      assert.is_truthy(output.stderr:find("running the packaged scripts/observer.lua", 1, true))
+      wait_until("one unit", function()
+        local now = status()
+        return now and #now.units == 1
+      end)
+      wait_until("its line", function() return output.stderr:find("running the packaged scripts/observer.lua", 1, true) end)
       sh "mkdir v2 && cp v1/kafkadata v2 && echo 'shipping: {jobs: [shipping-consumer]}' >>v2/kafkadata"
       sh "echo 'return { observe = {} }' >v2/observer.lua && ln -s v2 ..new && mv -T ..new ..data"
       local now = wait_until("the second generation", function()
         local now = status()
-        return now.reload.generation == 2 and now
+        return now and now.reload.generation == 2 and now
       end)
       assert.equal(2, #now.units)
       assert.same({ dir .. "/observer.lua", dir .. "/kafkadata" }, now.reload.files)
@@ -126,7 +130,7 @@ describe("an observer's process", function()
       assert(os.execute("kill -HUP " .. now.pid))
       now = wait_until("the refusal", function()
         now = status()
-        return now.reload.error and now
+        return now and now.reload.error and now
       end)
       assert.is_truthy(now.reload.error.message:find(dir .. "/observer.lua: cannot be read", 1, true))
       assert.equal(2, now.reload.generation)
@@ -140,7 +144,9 @@ describe("a consumer's process", function()
     task.run(function()
       local child, output, readers = start({ PROGRAM, "mock", "--quiet", "--", "sh", "-c",
         ("echo $$; exec '%s' consumer"):format(PROGRAM) }, { ROUSE_ASSIGN = "index", JOB_INDEX = "0" })
-      wait_until("the consumer", function() return output.stderr:find('"consuming"', 1, true) end)
+      wait_until("the consumer", function()
+        return output.stderr:find('"consuming"', 1, true) and output.stdout:find "^%d+\n"
+      end)
       assert(os.execute("kill -HUP " .. output.stdout:match "^%d+"))
       wait_until("its word", function() return output.stderr:find("SIGHUP has no effect on a consumer", 1, true) end)
       child:kill "TERM"
