@@ -23,7 +23,7 @@ local function run(fn)
 end
 
 local function until_true(what, condition)
-  local deadline = task.monotonic() + 20
+  local deadline = task.monotonic() + 60
   local value = condition()
   while not value do
     assert(task.monotonic() < deadline, "never happened: " .. what)
@@ -40,10 +40,10 @@ end
 
 local function read_all(child, stream)
   local parts = {}
-  local chunk = child:read { stream = stream, timeout = 20 }
+  local chunk = child:read { stream = stream, timeout = 60 }
   while chunk do
     parts[#parts + 1] = chunk
-    chunk = child:read { stream = stream, timeout = 20 }
+    chunk = child:read { stream = stream, timeout = 60 }
   end
   return table.concat(parts)
 end
@@ -62,7 +62,7 @@ end
 local function read_until_ready(child)
   local text = ""
   while not text:find("# ready\n", 1, true) do
-    text = text .. assert(child:read { stream = "stdout", timeout = 20 })
+    text = text .. assert(child:read { stream = "stdout", timeout = 60 })
   end
   return text
 end
@@ -161,7 +161,7 @@ describe("rouse mock", function()
     for _, job in ipairs(json.decode(answer.body).jobs) do names[job.name] = true end
     assert.same({ ["payments-consumer"] = true, ["shipping-consumer"] = true }, names)
     child:kill("TERM")
-    assert.equal(0, assert(child:wait { timeout = 20 }).code)
+    assert.equal(0, assert(child:wait { timeout = 60 }).code)
     child:close()
   end))
 
@@ -192,13 +192,13 @@ stays: {command: [sh, -c, "echo pid $$ index $JOB_INDEX group $G at $CE_API_BASE
       assert.equal(202, submit(base, project, { job_name = "stays", scale_array_spec = "3" }))
       local pid, index, group, url = until_true("the job", function()
         errors = errors .. (child:read { stream = "stderr", timeout = 0.05 } or "")
-        return errors:match("pid %d+") and errors
+        return errors:match("pid %d+[^\n]*\n") and errors
       end):match("pid (%d+) index (%d+) group (%w+) at (http:%S+)")
       assert.same({ "3", "g" }, { index, group })
       assert.matches("^http://127", url)
       assert.is_true(alive(pid) and alive(command))
       child:kill("TERM")
-      assert.equal(143, assert(child:wait { timeout = 20 }).code)
+      assert.equal(143, assert(child:wait { timeout = 60 }).code)
       child:close()
       until_true("the end of all", function() return not alive(pid) and not alive(command) end)
     end)

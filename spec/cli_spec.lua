@@ -7,7 +7,7 @@ local process = require "rouse.process"
 local sys = require "rouse.core.sys"
 local task = require "rouse.task"
 
-local DEADLINE = 30
+local DEADLINE = 60
 local PROGRAM = (os.getenv "ROUSE_BUILD" or "build") .. "/rouse"
 local COMMANDS = { "observer", "consumer", "run", "check", "explain", "dlq", "mock", "demo" }
 

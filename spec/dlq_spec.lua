@@ -59,11 +59,11 @@ local function run(mock, ...)
   local texts = {}
   for _, stream in ipairs { "stdout", "stderr" } do
     texts[stream] = ""
-    for chunk in function() return child:read { stream = stream, timeout = 20 } end do
+    for chunk in function() return child:read { stream = stream, timeout = 60 } end do
       texts[stream] = texts[stream] .. chunk
     end
   end
-  return assert(child:wait { timeout = 5 }).code, texts.stdout, texts.stderr
+  return assert(child:wait { timeout = 60 }).code, texts.stdout, texts.stderr
 end
 
 local TOPICS = { payments = 3, orders = 1, dead = 2, other = 1 }
@@ -100,7 +100,7 @@ local function read(mock, topic)
   for partition = 0, TOPICS[topic] - 1 do
     consumer:assign { { topic = topic, partition = partition, offset = "beginning" } }
     repeat
-      local event = assert(consumer:poll { timeout = 10 })
+      local event = assert(consumer:poll { timeout = 60 })
       table.move(event.records or {}, 1, #(event.records or {}), #found + 1, found)
     until event.kind == "eof"
   end
@@ -109,7 +109,7 @@ local function read(mock, topic)
 end
 
 local with_mock = function(fn)
-  return mocked.run({ topics = { payments = 3, orders = 1, dead = 2, other = 1 }, deadline = 60 }, fn)
+  return mocked.run({ topics = { payments = 3, orders = 1, dead = 2, other = 1 }, deadline = 240 }, fn)
 end
 
 describe("rouse dlq list", function()

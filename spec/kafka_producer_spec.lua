@@ -9,24 +9,30 @@ local with_mock, admin_of = mocked.run, mocked.admin
 describe("kafka producer", function()
   it("reports each delivery", with_mock({ topics = { t = 2 } }, function(mock)
     local producer = assert(kafka.producer { properties = mock:properties() })
-    local place = assert(producer:produce { topic = "t", partition = 1, value = "v", timeout = 5 })
+    local place = assert(producer:produce { topic = "t", partition = 1, value = "v", timeout = 30 })
     assert.same({ partition = 1, offset = 0 }, place)
-    local _, message, code = producer:produce { topic = "t", partition = 9, value = "v", timeout = 5 }
+    local _, message, code = producer:produce { topic = "t", partition = 9, value = "v", timeout = 30 }
     assert.equal("_UNKNOWN_PARTITION", code)
     assert.is_string(message)
     mock:fail { api = "Produce", errors = { "MSG_SIZE_TOO_LARGE" } }
-    _, _, code = producer:produce { topic = "t", partition = 0, value = "v", timeout = 5 }
+    _, _, code = producer:produce { topic = "t", partition = 0, value = "v", timeout = 30 }
     assert.equal("MSG_SIZE_TOO_LARGE", code)
     assert.equal(0, producer:outstanding())
-    assert.is_true(producer:close { timeout = 5 })
+    assert.is_true(producer:close { timeout = 30 })
   end))
 
   it("delivers the first record of a topic without a second's delay", with_mock({ topics = { t = 1 } }, function(mock)
-    local producer = assert(kafka.producer { properties = mock:properties { ["linger.ms"] = 0 } })
-    local start = task.monotonic()
-    assert(producer:produce { topic = "t", value = "v", timeout = 5 })
-    assert(task.monotonic() - start < 0.6)
-    producer:close()
+    -- librdkafka's delay is a whole second, each time; a machine that is slow is not so ten times in a row
+    local quickest = math.huge
+    for i = 1, 10 do
+      local producer = assert(kafka.producer { properties = mock:properties { ["linger.ms"] = 0 } })
+      local start = task.monotonic()
+      assert(producer:produce { topic = "t", value = "v" .. i, timeout = 30 })
+      quickest = math.min(quickest, task.monotonic() - start)
+      producer:close()
+      if quickest < 0.6 then break end
+    end
+    assert(quickest < 0.6)
   end))
 
   it("sends without waiting, and says at the flush what was lost", with_mock({ topics = { t = 1 } }, function(mock)
@@ -35,16 +41,16 @@ describe("kafka producer", function()
       assert(producer:send { topic = "t", partition = 0, value = "v" .. i })
     end
     assert(producer:outstanding() > 0)
-    assert.is_true(producer:flush { timeout = 10 })
+    assert.is_true(producer:flush { timeout = 30 })
     assert.equal(0, producer:outstanding())
     local admin = admin_of(mock)
-    assert.equal(3000, admin:offsets { partitions = { { topic = "t", partition = 0 } }, timeout = 5 }[1].offset)
+    assert.equal(3000, admin:offsets { partitions = { { topic = "t", partition = 0 } }, timeout = 30 }[1].offset)
     mock:fail { api = "Produce", errors = { "TOPIC_AUTHORIZATION_FAILED" } }
     assert(producer:send { topic = "t", partition = 0, value = "x" })
-    local _, message, code = producer:flush { timeout = 10 }
+    local _, message, code = producer:flush { timeout = 30 }
     assert.equal("TOPIC_AUTHORIZATION_FAILED", code)
     assert.matches("1 records were not delivered", message, 1, true)
-    assert.is_true(producer:flush { timeout = 10 })
+    assert.is_true(producer:flush { timeout = 30 })
     admin:close()
     producer:close()
   end))
@@ -53,8 +59,8 @@ describe("kafka producer", function()
     local admin = admin_of(mock)
     local producer = assert(kafka.producer { properties = mock:properties { ["linger.ms"] = 500 } })
     assert(producer:send { topic = "t", partition = 0, value = "v" })
-    assert.is_true(producer:close { timeout = 5 })
-    assert.equal(1, admin:offsets { partitions = { { topic = "t", partition = 0 } }, timeout = 5 }[1].offset)
+    assert.is_true(producer:close { timeout = 30 })
+    assert.equal(1, admin:offsets { partitions = { { topic = "t", partition = 0 } }, timeout = 30 }[1].offset)
     producer = assert(kafka.producer { properties = { ["bootstrap.servers"] = "127.0.0.1:1" } })
     assert(producer:send { topic = "t", partition = 0, value = "v" })
     local waiting = task.spawn(function()
@@ -64,7 +70,7 @@ describe("kafka producer", function()
     local _, message, code = producer:close { timeout = 0.2 }
     assert.equal("TIMEDOUT", code)
     assert.equal("2 records were not delivered in time", message)
-    assert.equal("CLOSED", select(3, waiting:join { timeout = 1 }))
+    assert.equal("CLOSED", select(3, waiting:join { timeout = 30 }))
     admin:close()
   end))
 
@@ -77,8 +83,8 @@ describe("kafka producer", function()
         headers = { { name = "h", value = "\0" .. i }, { name = "h" } } })
     end
     local waiting = task.spawn(function() return producer:produce { topic = "t", partition = 0, value = "last" } end)
-    assert.is_true(producer:flush { timeout = 10 })
-    assert.equal(200, assert(waiting:join { timeout = 5 }).offset)
+    assert.is_true(producer:flush { timeout = 30 })
+    assert.equal(200, assert(waiting:join { timeout = 30 }).offset)
     local consumer = mocked.consumer(mock, "g")
     consumer:assign { { topic = "t", partition = 0, offset = "beginning" } }
     for i, record in ipairs(mocked.read(consumer, 200)) do
@@ -106,7 +112,7 @@ describe("kafka producer", function()
       task.sleep(0)
       _, message = producer:close { timeout = 0.05 }
       assert.equal("4 records were not delivered in time", message)
-      assert.equal("CLOSED", select(3, all:join { timeout = 1 }))
+      assert.equal("CLOSED", select(3, all:join { timeout = 30 }))
       assert(mock)
     end))
 
@@ -114,7 +120,7 @@ describe("kafka producer", function()
     local producer = assert(kafka.producer { properties = mock:properties { ["queue.buffering.max.messages"] = 50 } })
     local records = {}
     for i = 1, 300 do records[i] = { topic = "t", partition = i % 2, value = "v" .. i } end
-    local places = assert(producer:produce_all(records, { timeout = 10 }))
+    local places = assert(producer:produce_all(records, { timeout = 30 }))
     assert.same({ topic = "t", partition = 1, offset = 0 }, places[1])
     assert.same({ topic = "t", partition = 0, offset = 149 }, places[300])
     assert.same({}, assert(producer:produce_all {}))
@@ -140,14 +146,14 @@ describe("kafka producer", function()
     assert.equal("CONFIG", code)
     assert.matches("idempotence", message, 1, true)
     local producer = assert(kafka.producer { properties = mock:properties { acks = 1, ["enable.idempotence"] = false } })
-    assert(producer:produce { topic = "t", value = "v", timeout = 5 })
+    assert(producer:produce { topic = "t", value = "v", timeout = 30 })
     producer:close()
   end))
 
   it("names the topic that does not exist, in seconds", with_mock({ topics = { t = 1 } }, function(mock)
     mock:topic_error { topic = "nowhere", error = "UNKNOWN_TOPIC_OR_PART" }
     local producer = assert(kafka.producer { properties = mock:properties() })
-    local _, message, code = producer:produce { topic = "nowhere", value = "v", timeout = 15 }
+    local _, message, code = producer:produce { topic = "nowhere", value = "v", timeout = 60 }
     assert.equal("UNKNOWN_TOPIC_OR_PART", code)
     assert.matches("topic nowhere", message, 1, true)
     _, message, code = producer:produce { topic = "t", value = ("x"):rep(2000000) }
@@ -162,7 +168,7 @@ describe("kafka producer", function()
     assert.equal("TIMEDOUT", select(3, producer:produce { topic = "t", value = "v", timeout = 0.05 }))
     collectgarbage()
     mock:rtt(1, 0)
-    assert.is_true(producer:flush { timeout = 5 })
+    assert.is_true(producer:flush { timeout = 30 })
     producer:close()
   end))
 
@@ -190,33 +196,33 @@ describe("kafka producer", function()
     local _, _, code, means = producer:begin()
     assert.equal("_STATE", code)
     assert(means ~= "retriable")
-    assert.is_true(producer:init_transactions { timeout = 10 })
+    assert.is_true(producer:init_transactions { timeout = 30 })
     assert.is_true(producer:begin())
     assert(producer:send { topic = "t", partition = 0, value = "a" })
     assert.is_true(producer:send_offsets { offsets = { { topic = "in", partition = 0, offset = 1 } }, group = "g" })
-    assert.is_true(producer:commit { timeout = 10 })
+    assert.is_true(producer:commit { timeout = 30 })
     assert.is_true(producer:begin())
     assert(producer:send { topic = "t", partition = 0, value = "b" })
-    assert.is_true(producer:abort { timeout = 10 })
-    assert.is_true(producer:flush { timeout = 5 }) -- what was aborted is nobody's loss
+    assert.is_true(producer:abort { timeout = 30 })
+    assert.is_true(producer:flush { timeout = 30 }) -- what was aborted is nobody's loss
 
     assert.is_true(producer:begin())
     mock:fail { api = "Produce", errors = { "MSG_SIZE_TOO_LARGE" } }
     assert(producer:send { topic = "t", partition = 0, value = "c" })
     local message
-    _, message, code, means = producer:commit { timeout = 10 }
+    _, message, code, means = producer:commit { timeout = 30 }
     assert.equal("abortable", means)
     assert.equal("MSG_SIZE_TOO_LARGE", code)
     assert.matches("topic t", message, 1, true)
-    assert.is_true(producer:abort { timeout = 10 })
+    assert.is_true(producer:abort { timeout = 30 })
     producer:close { timeout = 1 }
 
     producer = assert(kafka.producer { properties = mock:properties { ["transactional.id"] = "y" } })
-    assert.is_true(producer:init_transactions { timeout = 10 })
+    assert.is_true(producer:init_transactions { timeout = 30 })
     assert.is_true(producer:begin())
     mock:fail { api = "EndTxn", errors = { "INVALID_PRODUCER_EPOCH" } }
     assert(producer:send { topic = "t", partition = 0, value = "d" })
-    _, _, code, means = producer:commit { timeout = 10 }
+    _, _, code, means = producer:commit { timeout = 30 }
     assert.equal("fatal", means)
     assert.equal("_FENCED", code)
     producer:close { timeout = 1 }
@@ -252,12 +258,12 @@ describe("kafka producer", function()
         local child <close> = assert(process.spawn { stderr = "pipe", command = {
           (os.getenv "ROUSE_BUILD" or "build") .. "/rouse", "run", path, brokers } })
         local text = ""
-        for chunk in function() return child:read { stream = "stderr", timeout = 15 } end do text = text .. chunk end
-        return assert(child:wait { timeout = 5 }).code, text
+        for chunk in function() return child:read { stream = "stderr", timeout = 60 } end do text = text .. chunk end
+        return assert(child:wait { timeout = 30 }).code, text
       end
       assert.equal(0, (run(mock:bootstrap_servers())))
       local admin = admin_of(mock)
-      assert.equal(100, admin:offsets { partitions = { { topic = "t", partition = 0 } }, timeout = 5 }[1].offset)
+      assert.equal(100, admin:offsets { partitions = { { topic = "t", partition = 0 } }, timeout = 30 }[1].offset)
       assert.matches("100 records were not delivered in time", select(2, run "127.0.0.1:1"), 1, true)
       os.remove(path)
       admin:close()

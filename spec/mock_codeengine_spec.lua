@@ -30,7 +30,7 @@ end
 
 local function raw(method, path, body, headers)
   return client:request { method = method, url = mock:url() .. path, body = body,
-    headers = headers or {}, timeout = 10 }
+    headers = headers or {}, timeout = 60 }
 end
 
 local function fetch_token()
@@ -373,7 +373,7 @@ describe("the mock's fault switches", function()
   end))
 
   it("delay one answer and not the others", with({ jobs = JOBS }, function()
-    mock:faults { slow = { seconds = 5, count = 1, on = "create" } }
+    mock:faults { slow = { seconds = 60, count = 1, on = "create" } }
     local order = {}
     assert(fetch_token())
     token = select(2, fetch_token()).access_token
@@ -383,7 +383,7 @@ describe("the mock's fault switches", function()
       order[#order + 1] = "slow"
       return status, code
     end)
-    local deadline = task.monotonic() + 5
+    local deadline = task.monotonic() + 30
     while not mock.store.runs.a and task.monotonic() < deadline do task.sleep(0.002) end
     assert.equal(200, (api("GET", "/job_runs/a")))
     assert.same({}, order)

@@ -10,7 +10,7 @@ local mocked = {}
 -- Returns a function that runs fn(mock) in a task with a deadline; afterwards everything must be closed.
 function mocked.run(options, fn)
   return function()
-    local seconds = options.deadline or 20
+    local seconds = options.deadline or 60
     options.deadline = nil
     task.run(function()
       local mock = mock_kafka.new(options)
@@ -22,7 +22,7 @@ function mocked.run(options, fn)
         child:cancel()
         error(message, 0)
       end
-      local deadline = task.monotonic() + 10
+      local deadline = task.monotonic() + 30
       while task.handles() > 0 and task.monotonic() < deadline do
         task.sleep(0.01) -- closing goes on in the background, and tells nobody when done
       end
@@ -51,7 +51,7 @@ end
 -- The records of the next events until there are `count`.
 function mocked.read(consumer, count, options)
   local records = {}
-  local deadline = task.monotonic() + 5
+  local deadline = task.monotonic() + 30
   while #records < count do
     options = options or {}
     options.timeout = deadline - task.monotonic()

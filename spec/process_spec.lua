@@ -2,7 +2,7 @@ require "spec.helper"
 local process = require "rouse.process"
 local task = require "rouse.task"
 
-local DEADLINE = 10
+local DEADLINE = 60
 
 local function sh(script, options)
   options = options or {}

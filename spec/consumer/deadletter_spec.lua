@@ -89,7 +89,7 @@ local function run(cluster, script, policy)
   local log, exit = fake.log(), nil
   script.consume = { dead = "payments-dead", retry = policy or { first = 0.001, max = 0.001, tries = 3 } }
   task.run(function()
-    local ok, message = task.within(10, function()
+    local ok, message = task.within(60, function()
       exit = consumer.run {
         script = script, kafka = cluster:module(), log = log, signals = fake.signals(),
         env = { KAFKA_TOPIC = "payments", CONSUMER_GROUP = "g", IDLE_TIMEOUT = "0", ROUSE_ASSIGN = "index",

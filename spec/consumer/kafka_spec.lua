@@ -19,13 +19,13 @@ local function with_mock(topics, fn)
       for i = 1, count do
         assert(producer:send { topic = topic, partition = partition, value = "v" .. i })
       end
-      assert(producer:flush { timeout = 10 })
+      assert(producer:flush { timeout = 30 })
       assert(producer:close { timeout = 5 })
     end
     function tools.committed(group, topic, partition)
       local admin = assert(kafka.admin { properties = properties })
       local list = assert(admin:group_offsets {
-        group = group, partitions = { { topic = topic, partition = partition } }, timeout = 5,
+        group = group, partitions = { { topic = topic, partition = partition } }, timeout = 30,
       })
       admin:close { timeout = 5 }
       return list[1].offset, list[1].metadata
@@ -175,7 +175,9 @@ describe("consumer on the mock cluster", function()
   it("stays where no broker answers, says so once, and ends on SIGTERM", function()
     with_mock({ { name = "payments", partitions = 2 } }, function(_, tools)
       task.spawn(function()
-        task.sleep(0.5)
+        local deadline = task.monotonic() + 30
+        while not tools.log.find "no broker" and task.monotonic() < deadline do task.sleep(0.01) end
+        task.sleep(0.5) -- for it to be said again
         tools.signals.send "TERM"
       end)
       assert.equal(0, tools.run({ handle = done }, {

@@ -3,6 +3,8 @@ local consumer = require "rouse.consumer"
 local fake = require "spec.consumer.fake"
 local task = require "rouse.task"
 
+local DEADLINE = 60
+
 local function environment(more)
   local env = { KAFKA_TOPIC = "payments", CONSUMER_GROUP = "payments-group", IDLE_TIMEOUT = "0",
     ROUSE_KAFKA = "security.protocol=plaintext;bootstrap.servers=localhost:1" }
@@ -25,8 +27,8 @@ local function run(cluster, script, env, during, options)
   local exit
   task.run(function()
     local deadline = task.spawn(function()
-      task.sleep(10)
-      error("the consumer did not end in 10 s")
+      task.sleep(DEADLINE)
+      error(("the consumer did not end in %d s"):format(DEADLINE))
     end)
     local kafka = cluster:module()
     local beside = during and task.spawn(during, signals, log)
@@ -41,9 +43,9 @@ local function run(cluster, script, env, during, options)
 end
 
 local function await(cond)
-  local deadline = task.monotonic() + 5
+  local deadline = task.monotonic() + DEADLINE / 2
   while not cond() do
-    assert(task.monotonic() < deadline, "nothing happened in 5 s")
+    assert(task.monotonic() < deadline, "what was waited for did not happen")
     task.sleep(0.001)
   end
 end
@@ -199,7 +201,7 @@ describe("consumer", function()
       await(function() return cluster.calls.metadata end)
       cluster.logs.payments[2] = { next = 0, records = {} }
       cluster:produce("payments", 2, 4)
-      task.sleep(10)
+      task.sleep(DEADLINE)
     end)
     assert.equal(0, exit)
     assert.equal(4, cluster:committed_offset("payments", 2))
@@ -315,7 +317,7 @@ describe("consumer", function()
       await(function() return entered == 2 end)
       cluster:fail("commit", "UNKNOWN_MEMBER_ID")
       signals.send "TERM"
-      task.sleep(10)
+      task.sleep(DEADLINE)
     end, { commit_interval = 60 })
     assert.equal(0, exit)
     assert.is_nil(cluster.subscribed)
@@ -368,7 +370,7 @@ describe("consumer", function()
     }, by_index(), function()
       await(function() return looked end)
       cluster.wake:set()
-      task.sleep(10)
+      task.sleep(DEADLINE)
     end)
     assert.equal(0, exit)
     assert.equal(2, count)
@@ -472,7 +474,7 @@ describe("consumer", function()
       await(function() return others == 100 and (cluster.pauses or 0) > 0 end)
       most = others
       gate:set()
-      task.sleep(10)
+      task.sleep(DEADLINE)
     end)
     assert.equal(0, exit)
     assert.equal(100, most)
@@ -513,7 +515,7 @@ describe("consumer", function()
         protocol = "COOPERATIVE" }
       await(function() return cluster:committed_offset("payments", 0) == 100 end)
       signals.send "TERM"
-      task.sleep(10)
+      task.sleep(DEADLINE)
     end)
     assert.equal(0, exit)
     assert.equal(10, most)
@@ -564,7 +566,7 @@ describe("consumer", function()
         at_revoke = cluster:committed_offset("payments", 0)
         cluster:event { kind = "assign", protocol = protocol,
           partitions = protocol == "EAGER" and { { topic = "payments", partition = 1 } } or {} }
-        task.sleep(10)
+        task.sleep(DEADLINE)
       end)
       assert.equal(0, exit)
       assert.equal(2, at_revoke)
@@ -589,7 +591,7 @@ describe("consumer", function()
       cluster:event { kind = "revoke", partitions = { { topic = "payments", partition = 0 } },
         protocol = "EAGER", lost = true }
       cluster:event { kind = "assign", partitions = {}, protocol = "EAGER" }
-      task.sleep(10)
+      task.sleep(DEADLINE)
     end, { commit_interval = 60 })
     assert.equal(0, exit)
     assert.equal(2, seen)
@@ -600,21 +602,23 @@ describe("consumer", function()
     local cluster = fake.new { payments = 1 }
     join(cluster)
     cluster:produce("payments", 0, 3)
-    local seen = 0
+    local seen, gate = 0, task.event()
     local exit = run(cluster, {
       handle = function()
         seen = seen + 1
+        if seen == 3 then gate:wait() end
         return "done"
       end,
     }, environment { IDLE_TIMEOUT = "0.02" }, function()
-      await(function() return seen > 0 end)
+      await(function() return seen == 3 end)
       local mine = { { topic = "payments", partition = 0 } }
       cluster:event { kind = "revoke", partitions = mine, protocol = "EAGER", lost = false }
+      gate:set()
       await(function() return cluster:committed_offset("payments", 0) == 3 end)
       cluster:produce("payments", 0, 2)
       task.sleep(0.3) -- the others take their time
       cluster:event { kind = "assign", partitions = mine, protocol = "EAGER" }
-      task.sleep(10)
+      task.sleep(DEADLINE)
     end)
     assert.equal(0, exit)
     assert.equal(5, seen)
@@ -633,7 +637,7 @@ describe("consumer", function()
       task.sleep(0.2) -- the other one gives it back
       cluster:event { kind = "assign", partitions = { { topic = "payments", partition = 0 } },
         protocol = "COOPERATIVE" }
-      task.sleep(10)
+      task.sleep(DEADLINE)
     end)
     assert.equal(0, exit)
     assert.equal(3, cluster:committed_offset("payments", 0))
@@ -656,7 +660,7 @@ describe("consumer", function()
       await(function() return seen == 3 end)
       cluster:event { kind = "revoke", partitions = mine, protocol = "EAGER", lost = false }
       cluster:event { kind = "assign", partitions = mine, protocol = "EAGER" }
-      task.sleep(10)
+      task.sleep(DEADLINE)
     end, { commit_interval = 60 })
     assert.equal(0, exit)
     assert.equal(0.1, log.find("handler stopped in the middle").fields.waited)
@@ -688,7 +692,7 @@ describe("consumer", function()
         await(function() return seen == 5 end)
         cluster:fail("commit", code, 2)
         signals.send "TERM"
-        task.sleep(10)
+        task.sleep(DEADLINE)
       end, { commit_interval = 60 })
       assert.equal(0, exit)
       assert.equal(5, cluster:committed_offset("payments", 0))
@@ -698,18 +702,20 @@ describe("consumer", function()
   it("lets running handlers end on SIGTERM, commits, exits 0", function()
     local cluster = fake.new { payments = 1 }
     cluster:produce("payments", 0, 5)
-    local entered, finished = 0, 0
+    local entered, finished, gate = 0, 0, task.event()
     local exit, log = run(cluster, {
-      handle = function()
+      handle = function(record)
         entered = entered + 1
-        task.sleep(0.05)
+        if record.offset == 1 then gate:wait() end
         finished = finished + 1
         return "done"
       end,
-    }, by_index { IDLE_TIMEOUT = "3600" }, function(signals)
+    }, by_index { IDLE_TIMEOUT = "3600" }, function(signals, log)
       await(function() return entered == 2 end)
       signals.send "TERM"
-      task.sleep(10)
+      await(function() return log.find "ending" end)
+      gate:set()
+      task.sleep(DEADLINE)
     end)
     assert.equal(0, exit)
     assert.equal(2, entered)
@@ -731,7 +737,7 @@ describe("consumer", function()
     }, by_index { IDLE_TIMEOUT = "3600" }, function(signals)
       await(function() return entered == 3 end)
       signals.send "TERM"
-      task.sleep(10)
+      task.sleep(DEADLINE)
     end, { drain = 0.1 })
     assert.equal(75, exit)
     assert.equal(2, cluster:committed_offset("payments", 0))
@@ -745,17 +751,17 @@ describe("consumer", function()
     local gate, entered = task.event(), 0
     local exit, log = run(cluster, {
       consume = { parallel = 3 },
-      handle = function(record)
+      handle = function()
         entered = entered + 1
         gate:wait()
         return "done"
       end,
-    }, environment { IDLE_TIMEOUT = "3600" }, function(signals)
+    }, environment { IDLE_TIMEOUT = "3600" }, function(signals, log)
       await(function() return entered == 6 end)
       signals.send "TERM"
-      task.sleep(0.3)
+      await(function() return log.find "draining" end)
       gate:set()
-      task.sleep(10)
+      task.sleep(DEADLINE)
     end, { drain = 9 })
     assert.equal(0, exit)
     assert.same({ records = 6, partitions = 2, seconds = 9 },
@@ -778,7 +784,7 @@ describe("consumer", function()
       signals.send "TERM"
       task.sleep(0.01)
       signals.send "INT"
-      task.sleep(10)
+      task.sleep(DEADLINE)
     end, { commit_interval = 60 })
     assert.equal(130, exit)
     assert.equal(0, cluster:committed_offset("payments", 0))
@@ -792,7 +798,7 @@ describe("consumer", function()
         MESSAGEHUB_USER = "token", MESSAGEHUB_PASSWORD = "hush-hush" }
       local exit, log = run(cluster, { handle = done }, env, function()
         cluster:event { kind = "error", code = "_AUTHENTICATION", message = "Invalid credentials" }
-        task.sleep(10)
+        task.sleep(DEADLINE)
       end)
       assert.equal(77, exit)
       local line = log.find "Kafka refused the credentials"
@@ -817,7 +823,7 @@ describe("consumer", function()
       }, by_index { IDLE_TIMEOUT = "0.1" }, function()
         await(function() return seen == 1 end)
         cluster:event { kind = "error", code = "_AUTHENTICATION", message = "expired" }
-        task.sleep(10)
+        task.sleep(DEADLINE)
       end)
       assert.equal(0, exit)
     end)
@@ -829,7 +835,7 @@ describe("consumer", function()
       local exit, log = run(cluster, { handle = done }, by_index(), function()
         cluster:event { kind = "error", code = "_ALL_BROKERS_DOWN", message = "1/1 down" }
         cluster:event { kind = "error", code = "_ALL_BROKERS_DOWN", message = "1/1 down" }
-        task.sleep(10)
+        task.sleep(DEADLINE)
       end)
       assert.equal(0, exit)
       local said = 0
@@ -859,7 +865,7 @@ describe("consumer", function()
       local exit, log = run(cluster, { handle = done }, env, function(signals, log)
         await(function() return log.find "JOB_INDEX is 9" end)
         signals.send "TERM"
-        task.sleep(10)
+        task.sleep(DEADLINE)
       end)
       assert.equal(143, exit)
       assert.equal("error", log.find("JOB_INDEX is 9").level)

@@ -20,16 +20,16 @@ local function run(mock, text, env)
   for name, value in pairs(env or {}) do environ[name] = value or nil end
   local child <close> = assert(process.spawn { stderr = "pipe", command = { PROGRAM, "run", path }, env = environ })
   local said = {}
-  for chunk in function() return child:read { stream = "stderr", timeout = 20 } end do said[#said + 1] = chunk end
+  for chunk in function() return child:read { stream = "stderr", timeout = 60 } end do said[#said + 1] = chunk end
   os.remove(path)
-  return assert(child:wait { timeout = 5 }).code, table.concat(said)
+  return assert(child:wait { timeout = 60 }).code, table.concat(said)
 end
 
 local function read(mock, topic)
   local consumer, found = mocked.consumer(mock, "reader", { ["enable.partition.eof"] = true }), {}
   consumer:assign { { topic = topic, partition = 0, offset = "beginning" } }
   repeat
-    local event = assert(consumer:poll { timeout = 10 })
+    local event = assert(consumer:poll { timeout = 60 })
     table.move(event.records or {}, 1, #(event.records or {}), #found + 1, found)
   until event.kind == "eof"
   consumer:close()
@@ -44,12 +44,12 @@ end
 
 local function committed(mock)
   local consumer <close> = mocked.consumer(mock, "g")
-  local list = assert(consumer:committed({ { topic = "payments", partition = 0 } }, { timeout = 5 }))
+  local list = assert(consumer:committed({ { topic = "payments", partition = 0 } }, { timeout = 30 }))
   return list[1].offset
 end
 
 local function with_mock(fn)
-  return mocked.run({ topics = { payments = 1, totals = 1, dead = 1 }, deadline = 60 }, fn)
+  return mocked.run({ topics = { payments = 1, totals = 1, dead = 1 }, deadline = 240 }, fn)
 end
 
 -- The same for batches, which are not taken apart.

@@ -7,7 +7,7 @@ describe("rouse.mock.kafka", function()
   after_each(function() -- what closes in the background
     task.run(function()
       collectgarbage()
-      local deadline = task.monotonic() + 10
+      local deadline = task.monotonic() + 30
       while task.handles() > 0 and task.monotonic() < deadline do
         task.sleep(0.01)
       end
@@ -26,7 +26,7 @@ describe("rouse.mock.kafka", function()
       assert.same({ { partition = 0, offset = 0 } }, mock:produce { topic = "orders", partition = 0, value = "3" })
       local consumer <close> = assert(kafka.consumer { properties = mock:consumer_properties() })
       assert(consumer:assign { { topic = "orders", partition = 1, offset = 1 } })
-      local event = assert(consumer:poll { timeout = 5 })
+      local event = assert(consumer:poll { timeout = 30 })
       assert.equal("2", event.records[1].value)
     end)
   end)
@@ -41,11 +41,11 @@ describe("rouse.mock.kafka", function()
       assert.equal(77, properties["fetch.wait.max.ms"])
       assert.equal(mock:bootstrap_servers(), properties["bootstrap.servers"])
       local admin <close> = assert(kafka.admin { properties = mock:properties() })
-      local metadata = assert(admin:metadata { timeout = 5 })
+      local metadata = assert(admin:metadata { timeout = 30 })
       assert.equal(3, #metadata.topics.a.partitions)
       assert.equal(1, #metadata.topics.b.partitions)
       assert(mock:create_topic { name = "c", partitions = 4 })
-      assert.equal(4, #assert(admin:metadata { timeout = 5 }).topics.c.partitions)
+      assert.equal(4, #assert(admin:metadata { timeout = 30 }).topics.c.partitions)
     end)
   end)
 

@@ -132,13 +132,13 @@ describe("rouse explain", function()
     local child <close> = assert(process.spawn { command = { PROGRAM, ... }, env = env, stdout = "pipe", stderr = "pipe" })
     local output = { stdout = "", stderr = "" }
     for _, stream in ipairs { "stdout", "stderr" } do
-      local chunk = child:read { stream = stream, timeout = 20 }
+      local chunk = child:read { stream = stream, timeout = 60 }
       while chunk do
         output[stream] = output[stream] .. chunk
-        chunk = child:read { stream = stream, timeout = 20 }
+        chunk = child:read { stream = stream, timeout = 60 }
       end
     end
-    return assert(child:wait { timeout = 20 }).code, output.stdout, output.stderr
+    return assert(child:wait { timeout = 60 }).code, output.stdout, output.stderr
   end
 
   it("asks a running observer", function()

@@ -19,7 +19,7 @@ local function with(options, fn)
       local client = http.client {}
       tokens = iam.new { endpoint = mock:url(), api_key = "mock-api-key", http = client }
       target = assert(codeengine.new {
-        base_url = mock:url(), project = mock.site.project, http = client, timeout = 5,
+        base_url = mock:url(), project = mock.site.project, http = client, timeout = 30,
         token = function(rejected) return tokens:token { force = rejected } end,
       })
       fn()
@@ -44,7 +44,7 @@ describe("the client against the mock", function()
     assert.same({ CONSUMER_GROUP = "g", X = "1" }, run.env)
     run = assert(target:get("a-1"))
     assert.same({ "running", 2 }, { run.status, run.running })
-    assert.near(task.now(), run.created_at, 5)
+    assert.near(task.now(), run.created_at, 30)
     assert.equal("a-1", assert(target:list())[1].name)
     mock:finish("a-1")
     run = assert(target:get("a-1"))
@@ -128,7 +128,7 @@ end)
 
 describe("the mock's processes", function()
   local function until_status(name, wanted)
-    local deadline = task.monotonic() + 10
+    local deadline = task.monotonic() + 60
     local run = assert(target:get(name))
     while run.status ~= wanted do
       assert(task.monotonic() < deadline, name .. " is still " .. tostring(run.status))
@@ -163,7 +163,7 @@ describe("the mock's processes", function()
       until_status("s", "running")
       local record = mock.store.runs.s.record
       assert.is_true(target:remove("s"))
-      assert.is_true(record.ended:wait(5))
+      assert.is_true(record.ended:wait(30))
       assert(target:submit { job = "stays", name = "t", indices = { 0, 1 } })
       until_status("t", "running")
       local other = mock.store.runs.t.record
