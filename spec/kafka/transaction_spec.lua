@@ -1,71 +1,11 @@
 -- Exactly once, where it can be seen: a real broker, read by somebody who reads committed records only.
 require "spec.helper"
+local copies = require "spec.kafka.copies"
 local support = require "spec.kafka.support"
 local task = require "rouse.task"
 
--- Copies each record to OUT, with what says where it came from.
-local COPY = [[
-local log = require "rouse.log"
-return {
-  consume = { transactional = true, %s },
-  handle = function(record, ctx)
-    %s
-    ctx.produce { topic = "%s", partition = record.partition, key = record.key,
-      value = record.partition .. "/" .. record.offset }
-    return "done"
-  end,
-}
-]]
-
-local function script(scope, out, how)
-  how = how or {}
-  return scope:file("copy", COPY:format(how.consume or "", how.body or "", out))
-end
-
-local function consume(scope, sut, path, env)
-  return scope:spawn {
-    command = { support.rouse, "run", path }, name = "consumer",
-    env = support.merge(support.kafka "plaintext", {
-      KAFKA_TOPIC = sut.topic, CONSUMER_GROUP = sut.group, IDLE_TIMEOUT = "0.2",
-    }, env),
-  }
-end
-
-local function index(number, run)
-  return { ROUSE_ASSIGN = "index", JOB_INDEX = tostring(number), CE_JOBRUN = run or "run-1" }
-end
-
--- What a reader of committed records sees of a topic: times by value, and how many in all.
-local function committed(scope, topic)
-  local text = scope:run("kcat", "-C", "-e", "-q", "-b", support.brokers, "-X", "isolation.level=read_committed",
-    "-t", topic, "-f", "%s\n")
-  local times, count = {}, 0
-  for value in text:gmatch "[^\n]+" do
-    times[value] = (times[value] or 0) + 1
-    count = count + 1
-  end
-  return times, count
-end
-
-local function expect_once(scope, out, partitions, count)
-  local times, all = committed(scope, out)
-  for partition = 0, partitions - 1 do
-    for offset = 0, count - 1 do
-      local id = partition .. "/" .. offset
-      assert.equal(1, times[id] or 0, id)
-    end
-  end
-  assert.equal(partitions * count, all)
-end
-
-local function system(scope, partitions, count)
-  local sut = { topic = scope:topic { partitions = partitions }, group = support.name "group" }
-  sut.out = scope:topic { partitions = partitions, prefix = "out" }
-  sut.partitions = {}
-  for number = 0, partitions - 1 do sut.partitions[number + 1] = number end
-  if count then scope:produce { topic = sut.topic, partitions = sut.partitions, count = count } end
-  return sut
-end
+local committed, consume, expect_once = copies.committed, copies.consume, copies.expect_once
+local index, script, system = copies.index, copies.script, copies.system
 
 describe("a transactional consumer", function()
   it("commits what it produces with its offsets", support.scoped(function(scope)
