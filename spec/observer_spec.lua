@@ -79,7 +79,7 @@ describe("observer", function()
       local submit = w:submits(1)[1]
       assert.equal("0-3", submit.indices)
       w:wait("the commit", function()
-        local list = assert(w.admin:group_offsets { group = "watchers", timeout = 5,
+        local list = assert(w.admin:group_offsets { group = "watchers", timeout = 30,
           partitions = { { topic = "payments", partition = 0 } } })
         return list[1].offset == 1
       end)

@@ -3,6 +3,8 @@
 local assert = require "luassert"
 local arrayspec = require "rouse.arrayspec"
 local codeengine = require "rouse.mock.codeengine"
+local free_port = require "spec.free_port"
+local http = require "rouse.http"
 local kafka = require "rouse.kafka"
 local support = require "spec.kafka.support"
 local task = require "rouse.task"
@@ -63,6 +65,19 @@ end
 function System:observe()
   self.observer = self.scope:spawn { command = self.command, env = self.env, name = "observer" }
   return self.observer
+end
+
+--- Observers from here on can be asked. Returns what one of them knows of a route's partitions, when called.
+---@return fun(): table[]
+function System:asked(route)
+  local client, port = http.client {}, free_port()
+  self.scope:defer(function() client:close() end)
+  self.env.ROUSE_ADMIN = tostring(port)
+  return function()
+    local status = assert(client:json { url = ("http://127.0.0.1:%d/status"):format(port), query = { job = route.job },
+      timeout = 30 })
+    return status.units[1].parts
+  end
 end
 
 --- Ends the observer as Code Engine does.

@@ -159,13 +159,16 @@ describe("a topic that changes", function()
     local orders = { partitions = 2 }
     local sut = system.new(scope, { routes = { orders = orders },
       script = "return { observe = { refresh = 0.5 } }" })
+    local parts = sut:asked(orders)
     sut:observe()
     sut:produce(orders, { 0 }, 2)
     sut:woken(orders, 1)
     sut:settled(orders)
+    assert.equal(2, #parts())
     scope:delete(orders.topic)
     local told = orders.topic .. ": the topic was deleted"
     support.wait("the observer to say so", 30, function() return sut.observer:text():find(told, 1, true) end)
+    support.wait("nothing to be known of it", 30, function() return #parts() == 0 end)
     scope:create(orders.topic, 2)
     sut:produce(orders, { 1 }, 2)
     assert.equal("1", sut:woken(orders, 2).indices)

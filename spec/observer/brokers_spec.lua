@@ -170,7 +170,7 @@ describe("observer of several brokers", function()
       armed(w, "payments", 4)
       w.mock.kafka:create_topic { name = "payrolls", partitions = 2 }
       armed(w, "payments", 6)
-      w.producer:produce { topic = "payrolls", partition = 1, value = "v", timeout = 5 }
+      w.producer:produce { topic = "payrolls", partition = 1, value = "v", timeout = 30 }
       local submit = woken(w, "payments", 0)
       assert.equal("payments,payrolls", submit.env.KAFKA_TOPIC)
       assert.equal(2, #route(w, "^pay").topics)
