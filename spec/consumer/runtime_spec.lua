@@ -338,6 +338,28 @@ describe("consumer", function()
     assert.equal(3, cluster:committed_offset("payments", 0))
   end)
 
+  for way, env in pairs { index = by_index, group = environment } do
+    it("tries a commit again that no broker has taken, by " .. way, function()
+      local cluster = fake.new { payments = 1 }
+      if way == "group" then join(cluster) end
+      cluster:produce("payments", 0, 30)
+      local exit, log = run(cluster, {
+        handle = function(record)
+          if record.offset == 10 then
+            cluster:fail("commit", "_TRANSPORT", 3)
+            await(function() return cluster.faults.commit.times == 0 end)
+            await(function() return cluster:committed_offset("payments", 0) == 10 end)
+          end
+          return "done"
+        end,
+      }, env(), nil, { commit_interval = 0.01 })
+      assert.equal(0, exit)
+      assert.equal(30, cluster:committed_offset("payments", 0))
+      assert.equal("refused", log.find("commit failed, trying again").fields.reason)
+      assert.is_nil(log.find "partition given up")
+    end)
+  end
+
   it("looks at the end offsets before it leaves", function()
     local cluster = fake.new { payments = 1 }
     local count, looked = 0, false
