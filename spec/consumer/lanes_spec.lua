@@ -1,33 +1,13 @@
 require "spec.helper"
-local partition = require "rouse.consumer.partition"
 local task = require "rouse.task"
+local working = require "spec.consumer.working"
 
--- A partition with parallel handlers and its task; fn gets both, what was logged is returned.
+local push, await = working.push, working.await
+
+-- The same with parallel handlers.
 local function with_lanes(options, fn)
-  local logged = {}
-  local function say(level)
-    return function(message, fields)
-      fields.level, fields.message = level, message
-      logged[#logged + 1] = fields
-    end
-  end
-  local p = partition.new {
-    topic = "payments", partition = 2, handle = options.handle, group = "g", batch = 500,
-    parallel = options.parallel or 4, key = options.key,
-    retry = options.retry or { first = 0.001, max = 0.002, tries = 3 },
-    bury = options.bury, task = task, log = { error = say "error", warn = say "warn" },
-    on_change = options.on_change or function() end,
-  }
-  task.run(function()
-    local worker = task.spawn(p.run, p)
-    fn(p, worker)
-    p:stop()
-    worker:join(5)
-    assert.equal(options.ends or "done", worker:status())
-    local _, tasks = task.handles()
-    assert.equal(1, tasks)
-  end)
-  return p, logged
+  options.parallel = options.parallel or 4
+  return working.run(options, fn)
 end
 
 -- Records from offset `first` on, one for each key; false: none.
@@ -40,22 +20,10 @@ local function records(first, keys)
   return list
 end
 
-local function push(p, list)
-  p:push(list, 1, #list, 10 * #list)
-end
-
 -- An error in a handler is a retry: what a handler finds wrong is kept, and fails the spec.
 local wrong
 local function expect(ok, what)
   if not ok then wrong = wrong or what end
-end
-
-local function await(cond)
-  local deadline = task.monotonic() + 30
-  while not cond() do
-    assert(task.monotonic() < deadline, "nothing happened in 30 s")
-    task.sleep(0.001)
-  end
 end
 
 describe("consumer.lanes", function()

@@ -1,34 +1,8 @@
 require "spec.helper"
-local partition = require "rouse.consumer.partition"
 local task = require "rouse.task"
+local working = require "spec.consumer.working"
 
--- A partition with a task, in one call: fn gets the partition, what it logged is returned with it.
-local function with_partition(options, fn)
-  local logged = {}
-  local function say(level)
-    return function(message, fields)
-      fields.level, fields.message = level, message
-      logged[#logged + 1] = fields
-    end
-  end
-  local changes = 0
-  local p = partition.new {
-    topic = "payments", partition = 2, handle = options.handle, handle_batch = options.handle_batch,
-    batch = options.batch or 500, group = "g",
-    retry = options.retry or { first = 0.001, max = 0.002, tries = 3 },
-    bury = options.bury, task = task,
-    log = { error = say "error", warn = say "warn" },
-    on_change = function() changes = changes + 1 end,
-  }
-  task.run(function()
-    local worker = task.spawn(p.run, p)
-    fn(p, worker)
-    p:stop()
-    worker:join(5)
-    assert.equal(options.ends or "done", worker:status())
-  end)
-  return p, logged, changes
-end
+local with_partition, push, await = working.run, working.push, working.await
 
 local function records(first, last, step)
   local list = {}
@@ -36,19 +10,6 @@ local function records(first, last, step)
     list[#list + 1] = { topic = "payments", partition = 2, offset = offset, value = "v" .. offset }
   end
   return list
-end
-
-local function push(p, list)
-  p:push(list, 1, #list, 10 * #list)
-end
-
--- Waits until cond() holds; the deadline is far beyond what any case needs.
-local function await(cond)
-  local deadline = task.monotonic() + 30
-  while not cond() do
-    assert(task.monotonic() < deadline, "nothing happened in 30 s")
-    task.sleep(0.001)
-  end
 end
 
 describe("consumer.partition", function()
