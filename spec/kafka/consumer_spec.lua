@@ -1,6 +1,9 @@
 --- What only a real coordinator shows of the consumer: members that come and go, refused commits, kills, markers.
-local support = require "spec.kafka.support"
+local copies = require "spec.kafka.copies"
 local kafka = require "rouse.kafka"
+local support = require "spec.kafka.support"
+
+local index, system = copies.index, copies.source
 
 -- Logs where each record is, `delay` seconds after it came.
 local SLOW = [[
@@ -26,18 +29,6 @@ local function consume(scope, sut, env, delay)
       KAFKA_TOPIC = sut.topic, CONSUMER_GROUP = sut.group, IDLE_TIMEOUT = "1",
     }, env),
   }
-end
-
-local function index(number, run)
-  return { ROUSE_ASSIGN = "index", JOB_INDEX = tostring(number), CE_JOBRUN = run or "run-1" }
-end
-
-local function system(scope, partitions, count)
-  local sut = { topic = scope:topic { partitions = partitions }, group = support.name "group" }
-  sut.partitions = {}
-  for number = 0, partitions - 1 do sut.partitions[number + 1] = number end
-  if count then scope:produce { topic = sut.topic, partitions = sut.partitions, count = count } end
-  return sut
 end
 
 -- How often each record was handled, by "partition/offset", and how many there were in all.
@@ -199,18 +190,20 @@ describe("a consumer by index", function()
     local sut = system(scope, 2, 1500)
     local consumer = consume(scope, sut, support.merge(index(0), { IDLE_TIMEOUT = "3" }), "0.002")
     progress(consumer, 300)
+    local stop = scope:feed { topic = sut.topic, partitions = sut.partitions, count = 50 }
     local other = foreigner(scope, sut)
     support.wait("the join", 60, function()
       return consumer:text():find("partition given up, joining the group", 1, true)
         and consumer:text():find("partitions assigned", 1, true)
     end)
+    local count = 1500 + stop() + 200
     -- both are members: each has its share, none of it twice
     scope:produce { topic = sut.topic, partitions = sut.partitions, count = 200 }
-    support.wait("both to work", 30, function() return select(2, handled(consumer, other)) >= 3400 end)
+    support.wait("both to work", 60, function() return select(2, handled(consumer, other)) >= 2 * count end)
     assert.equal(0, (other:terminate()))
     scope:produce { topic = sut.topic, partitions = sut.partitions, count = 100 }
     assert.equal(0, (consumer:finish(60)))
-    expect_all(handled(consumer, other), 2, 1800, 2)
+    expect_all(handled(consumer, other), 2, count + 100, 2)
     expect_explained(consumer, other)
     assert.equal(0, (scope:left(sut.group, sut.topic)))
     assert.truthy(consumer:text():find('"reason":"idle"', 1, true), consumer:text())
@@ -220,14 +213,16 @@ describe("a consumer by index", function()
     local sut = system(scope, 1, 1500)
     local consumer = consume(scope, sut, index(0), "0.002")
     progress(consumer, 200)
+    local stop = scope:feed { topic = sut.topic, partitions = { 0 }, count = 50 }
     local other = scope:spawn {
       command = { "kcat", "-b", support.brokers, "-G", sut.group, "-c", "50", "-X", "auto.offset.reset=earliest",
         "-f", '"partition":%p,"offset":%o\n', "-u", sut.topic },
       name = "kcat",
     }
-    assert.equal(0, (other:finish(30)))
+    assert.equal(0, (other:finish(60)))
+    local count = 1500 + stop()
     assert.equal(0, (consumer:finish(60)))
-    expect_all(handled(consumer, other), 1, 1500, 2)
+    expect_all(handled(consumer, other), 1, count, 2)
     expect_explained(consumer, other)
     assert.equal(0, (scope:left(sut.group, sut.topic)))
   end))
@@ -257,11 +252,13 @@ describe("a consumer by index", function()
     local sut = system(scope, 1, 2000)
     local first = consume(scope, sut, index(0, "run-1"), "0.002")
     progress(first, 200)
+    local stop = scope:feed { topic = sut.topic, partitions = { 0 }, count = 50 }
     local second = consume(scope, sut, index(0, "run-2"), "0.002")
     assert.equal(0, (first:finish(60)))
+    local count = 2000 + stop()
     assert.truthy(first:text():find("run 'run-2' has taken the partition", 1, true), first:text())
     assert.equal(0, (second:finish(60)))
-    expect_all(handled(first, second), 1, 2000, 2)
+    expect_all(handled(first, second), 1, count, 2)
     assert.equal(0, (scope:left(sut.group, sut.topic)))
   end))
 

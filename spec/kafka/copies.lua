@@ -66,14 +66,19 @@ function copies.expect_once(scope, out, partitions, count)
   assert.equal(partitions * count, all)
 end
 
---- A topic with records, one for the copies, and a group.
+--- A topic with records, and a group.
 ---@param count integer? of each partition
-function copies.system(scope, partitions, count)
-  local sut = { topic = scope:topic { partitions = partitions }, group = support.name "group" }
-  sut.out = scope:topic { partitions = partitions, prefix = "out" }
-  sut.partitions = {}
+function copies.source(scope, partitions, count)
+  local sut = { topic = scope:topic { partitions = partitions }, group = support.name "group", partitions = {} }
   for number = 0, partitions - 1 do sut.partitions[number + 1] = number end
   if count then scope:produce { topic = sut.topic, partitions = sut.partitions, count = count } end
+  return sut
+end
+
+--- The same with a topic for the copies.
+function copies.system(scope, partitions, count)
+  local sut = copies.source(scope, partitions, count)
+  sut.out = scope:topic { partitions = partitions, prefix = "out" }
   return sut
 end
 

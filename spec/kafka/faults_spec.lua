@@ -150,10 +150,12 @@ describe("a handler", function()
       handle = "if record.partition == 0 and record.offset == 500 then task.sleep(8) end",
       env = { ROUSE_KAFKA = "security.protocol=plaintext;session.timeout.ms=6000;max.poll.interval.ms=6000" } })
     local process = sut:consume()
-    support.wait("the other partition", 7, function()
-      return sut:committed()[1] == 1000
+    support.wait("the other partition while the handler is busy", 30, function()
+      local committed = sut:committed()
+      assert.is_true(committed[0] <= 500)
+      return committed[1] == 1000 and committed[0] == 500
     end)
-    assert.equal(500, sut:mark().committed[0])
+    sut:mark()
     expect_exit(0, process)
     assert.equal(0, sut:expect_drained(1))
     local _, assignments = ledger.text(process.file):gsub("partitions assigned", "")

@@ -215,6 +215,12 @@ function Scope:create(topic, partitions)
   end)
 end
 
+--- Lets nobody read a topic, or everybody again. The scope's broker needs an authorizer.
+---@param word "deny"|"allow"
+function Scope:permit(word, topic)
+  self:run(tool, self.brokers, word, topic)
+end
+
 --- Gives a topic more partitions, and waits until they are there.
 function Scope:grow(topic, partitions)
   self:run(tool, self.brokers, "grow", ("%s:%d"):format(topic, partitions))
@@ -233,6 +239,27 @@ function Scope:produce(options)
     self:run("kcat", "-P", "-b", self.brokers, "-t", options.topic, "-p", tostring(partition), "-l", path)
   end
   os.remove(path)
+end
+
+--- Goes on producing, `count` records at a time, until what it returns is called: that returns how many there were on each
+--- partition. Whoever is to be met at work is so met, however slow the machine.
+---@param options {topic: string, partitions: integer[], count: integer}
+---@return fun(): integer
+function Scope:feed(options)
+  local fed, stopping = 0, false
+  local feeder = task.spawn(function()
+    repeat
+      self:produce(options)
+      fed = fed + options.count
+      task.sleep(0.2)
+    until stopping
+    return true
+  end)
+  return function()
+    stopping = true
+    assert(feeder:join(60))
+    return fed
+  end
 end
 
 --- A transactional producer: call the result with "begin", "put VALUE", "flush", "commit" or "abort".
