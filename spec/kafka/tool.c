@@ -6,6 +6,7 @@
  *   tool BROKERS create NAME:PARTITIONS[:PROPERTY=VALUE]...    replicas: the broker's default
  *   tool BROKERS delete NAME...
  *   tool BROKERS grow NAME:PARTITIONS...
+ *   tool BROKERS deny NAME... | allow NAME...   nobody may read the topics, and the end of that (of a broker with an authorizer)
  *   tool BROKERS ready NAME:PARTITIONS...       waits until every partition has a leader
  *   tool BROKERS left GROUP TOPIC...            "TOPIC PARTITION COMMITTED LOW END" lines, COMMITTED -1 for none
  *   tool BROKERS load TOPIC PARTITIONS COUNT SIZE       values: JSON objects of SIZE bytes, cut where that is too short for one
@@ -172,6 +173,42 @@ static void grow(rd_kafka_t *rk, rd_kafka_queue_t *queue, int n, char **specs)
     }
 }
 
+/* Denies everybody to read a topic (all else is allowed: a resource with a rule has no default), or takes that back. */
+static void forbid(rd_kafka_t *rk, rd_kafka_queue_t *queue, int deny, char *topic)
+{
+    char text[TEXT];
+    rd_kafka_AclBinding_t *rules[] = {
+        (deny ? rd_kafka_AclBinding_new : rd_kafka_AclBindingFilter_new)(
+            RD_KAFKA_RESOURCE_TOPIC, topic, RD_KAFKA_RESOURCE_PATTERN_LITERAL, "User:*", "*", RD_KAFKA_ACL_OPERATION_READ,
+            RD_KAFKA_ACL_PERMISSION_TYPE_DENY, text, sizeof text),
+        rd_kafka_AclBinding_new(RD_KAFKA_RESOURCE_TOPIC, topic, RD_KAFKA_RESOURCE_PATTERN_LITERAL, "User:*", "*",
+                                RD_KAFKA_ACL_OPERATION_ALL, RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW, text, sizeof text),
+    };
+    if (!rules[0] || !rules[1])
+        die("%s: %s", topic, text);
+    if (deny)
+        rd_kafka_CreateAcls(rk, rules, 2, NULL, queue);
+    else
+        rd_kafka_DeleteAcls(rk, rules, 1, NULL, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, DEADLINE_MS);
+    if (!event || rd_kafka_event_error(event))
+        die("%s: %s", topic, event ? rd_kafka_event_error_string(event) : "no answer");
+    size_t n = 0, matching = 1;
+    const rd_kafka_error_t *error = NULL;
+    if (deny) {
+        error = rd_kafka_acl_result_error(rd_kafka_CreateAcls_result_acls(rd_kafka_event_CreateAcls_result(event), &n)[0]);
+    } else {
+        const rd_kafka_DeleteAcls_result_response_t *response =
+            rd_kafka_DeleteAcls_result_responses(rd_kafka_event_DeleteAcls_result(event), &n)[0];
+        error = rd_kafka_DeleteAcls_result_response_error(response);
+        rd_kafka_DeleteAcls_result_response_matching_acls(response, &matching);
+    }
+    if (error || matching == 0)
+        die("%s: %s", topic, error ? rd_kafka_error_string(error) : "nobody was denied it");
+    rd_kafka_event_destroy(event);
+    rd_kafka_AclBinding_destroy_array(rules, 2);
+}
+
 static void admin(const char *brokers, const char *command, int n, char **args)
 {
     rd_kafka_t *rk = handle(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), brokers);
@@ -182,6 +219,9 @@ static void admin(const char *brokers, const char *command, int n, char **args)
         delete(rk, queue, n, args);
     else if (!strcmp(command, "grow"))
         grow(rk, queue, n, args);
+    else if (!strcmp(command, "deny") || !strcmp(command, "allow"))
+        for (int i = 0; i < n; i++)
+            forbid(rk, queue, !strcmp(command, "deny"), args[i]);
     else
         for (int i = 0; i < n; i++) {
             int count = split(args[i], NULL);
@@ -261,7 +301,7 @@ static void put(rd_kafka_t *rk, const char *topic, int partition, const char *ke
     for (;;) {
         rd_kafka_resp_err_t err = rd_kafka_producev(
             rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_VALUE((void *)(size_t)value, size),
-            RD_KAFKA_V_KEY(*key ? key : NULL, strlen(key)), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+            RD_KAFKA_V_KEY((*key ? key : NULL), strlen(key)), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
         if (!err)
             break;
         if (err != RD_KAFKA_RESP_ERR__QUEUE_FULL)
@@ -337,8 +377,11 @@ static void transact(const char *brokers, const char *topic, int partition)
 
 int main(int argc, char **argv)
 {
+    static const char *const ADMIN = " create delete grow ready deny allow ";
     const char *command = argc > 3 ? argv[2] : "";
-    if (!strcmp(command, "create") || !strcmp(command, "delete") || !strcmp(command, "grow") || !strcmp(command, "ready"))
+    char word[TEXT];
+    snprintf(word, sizeof word, " %s ", command);
+    if (*command && strstr(ADMIN, word))
         admin(argv[1], command, argc - 3, argv + 3);
     else if (!strcmp(command, "left") && argc > 4)
         left(argv[1], argv[3], argc - 4, argv + 4);
@@ -347,6 +390,6 @@ int main(int argc, char **argv)
     else if (!strcmp(command, "transact") && argc == 5)
         transact(argv[1], argv[3], atoi(argv[4]));
     else
-        die("usage: tool BROKERS create|delete|grow|ready|left|load|transact ... (see its source)");
+        die("usage: tool BROKERS create|delete|grow|ready|deny|allow|left|load|transact ... (see its source)");
     return 0;
 }

@@ -179,6 +179,29 @@ describe("a topic that changes", function()
   end))
 end)
 
+describe("a topic that may not be read", function()
+  it("is told, holds up no other, and is watched again when it may", scoped(function(scope)
+    scope:broker("authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
+      .. "allow.everyone.if.no.acl.found=true")
+    local orders = { partitions = 2, consumers = false }
+    local sut = system.new(scope, { routes = { orders = orders }, script = "return { observe = { refresh = 0.5 } }" })
+    sut:observe()
+    sut:bell()
+    scope:permit("deny", orders.topic)
+    local told = orders.topic .. ": the broker refuses the doorbell"
+    support.wait("the observer to say so", 30, function() return sut.observer:text():find(told, 1, true) end)
+    sut:produce(orders, { 0 })
+    for _ = 1, 3 do sut:bell() end
+    assert.same({}, sut:submits(orders))
+    local again = orders.topic .. ": the doorbell may read the topic again"
+    assert.is_nil(sut.observer:text():find(again, 1, true), "it is said to be readable while it is not")
+    scope:permit("allow", orders.topic)
+    assert.equal("0", sut:woken(orders, 1).indices)
+    support.wait("the observer to say so", 30, function() return sut.observer:text():find(again, 1, true) end)
+    sut:stop()
+  end))
+end)
+
 -- What goes wrong, and how.
 local FAULTS = {
   { "creates that answer 500", function(mock) mock:faults { status = { status = 500, count = 2, on = "create" } } end },
@@ -277,12 +300,12 @@ describe("offsets of quiet groups", function()
     support.wait("the commits of a group that nobody renews to go", 100, function()
       return sut:committed(joined, 0, control) == nil
     end)
-    support.wait("90 s of quiet", 90, function() return task.monotonic() - quiet > 90 end)
+    support.wait("90 s of quiet", 100, function() return task.monotonic() - quiet > 90 end)
     assert.equal(3, sut:committed(joined, 0))
     assert.equal(2, sut:committed(assigned, 0))
     assert.equal(2, sut:committed(assigned, 1))
     sut:stop()
-  end, 130))
+  end, 240))
 end)
 
 -- Waits once, so that the commit of whoever serves the group moves before anything is submitted: that is how the observer
