@@ -1,16 +1,23 @@
 require "spec.helper"
 local explore = require "rouse.sim.explore"
 local doors = require "rouse.wake.doors"
+local moves = require "rouse.sim.moves"
 local mutations = require "spec.sim.mutations"
-local state = require "rouse.sim.state"
+local parts = require "rouse.sim.parts"
+local plain = require "spec.sim.plain"
 local steps = require "rouse.sim.steps"
 local worlds = require "spec.sim.worlds"
 
+local function small(partitions, records, observers, crashes, faults, exits)
+  return { partitions = partitions, records = records, observers = observers, assign = "index", crashes = crashes,
+    faults = faults, exits = exits }
+end
+
 describe("every interleaving of a small world", function()
-  for _, small in ipairs(worlds) do
-    if small.quick then
-      it("breaks no invariant: " .. worlds.describe(small), function()
-        local result = explore.run(small, { seconds = 300 })
+  for _, each in ipairs(worlds) do
+    if each.quick then
+      it("breaks no invariant: " .. worlds.describe(each), function()
+        local result = explore.run(each, { seconds = 300 })
         assert.is_nil(result.violation, table.concat(result.trace or {}, "\n"))
         assert.is_true(result.complete)
         assert.is_true(result.states > 250)
@@ -19,26 +26,53 @@ describe("every interleaving of a small world", function()
   end
 
   -- What is left out of the exploration must not be what a fault of the engine needs.
-  for name, small in pairs {
-    ["a ring during a submit is forgotten"] = { partitions = 2, records = 2, observers = 1 },
-    ["a conflict counts as success"] = { partitions = 1, records = 1, observers = 2 },
-    ["a partition is held without a timer"] = { partitions = 1, records = 1, observers = 1 },
-    ["a proof survives the error ring and the low offset"] = { partitions = 2, records = 1, observers = 1 },
-    ["the doorbell is armed at the end instead of the start"] = { partitions = 1, records = 2, observers = 1 },
+  for name, each in pairs {
+    ["a ring during a submit is forgotten"] = small(2, 2, 1, 0, 0, 0),
+    ["a conflict counts as success"] = small(1, 1, 2, 0, 0, 0),
+    ["the number is one above what this submitter gave last, not above the highest listed"] = small(1, 1, 2, 0, 0, 0),
+    ["a partition is held without a timer"] = small(1, 1, 1, 0, 0, 1),
+    ["runs without progress are repeated ever more slowly, without a limit"] = small(1, 1, 1, 0, 0, 1),
+    ["a proof survives the error ring and the low offset"] = small(1, 1, 1, 0, 0, 0),
+    ["the doorbell is armed at the end instead of the start"] = small(1, 1, 1, 0, 0, 0),
+    ["finished runs are removed at once"] = small(1, 1, 1, 0, 0, 0),
+    ["submits for every partition, with work or without"] = small(2, 1, 1, 0, 0, 1),
+    ["the offsets are read before the list, not after it"] = small(1, 1, 1, 0, 1, 0),
   } do
-    it("finds that " .. name, function()
+    it("finds that " .. name .. ", whether moves are left out or not", function()
       local _ <close> = setmetatable({}, { __close = mutations[name].break_it() })
-      small.assign, small.crashes, small.faults, small.exits = "index", 0, 0, 1
-      local result = explore.run(small, { seconds = 60 })
-      assert.equal(mutations[name].by, result.violation and result.violation.invariant)
-      assert.is_true(#result.trace > 0)
+      for _, unreduced in ipairs { false, true } do
+        local result = explore.run(each, { seconds = 60, unreduced = unreduced })
+        assert.equal(mutations[name].by, result.violation and result.violation.invariant)
+        assert.is_true(#result.trace > 0)
+      end
+      if each.observers == 1 and each.records == 1 then -- whole worlds take their time
+        assert.equal(mutations[name].by, plain.run(each).violation.invariant)
+      end
     end)
   end
 
+  -- Worlds in parts, moves worked out once, states that count as one: all of that is to find what whole worlds would.
+  for _, each in ipairs { small(1, 1, 1, 0, 0, 1), small(1, 0, 2, 1, 0, 0), small(1, 1, 1, 0, 1, 0) } do
+    it("is that of whole worlds: " .. worlds.describe(each), function()
+      local whole = plain.run(each)
+      assert.is_nil(whole.violation)
+      assert.equal(0, whole.different)
+      assert.equal(whole.states, explore.run(each, { unreduced = true }).states)
+      assert.is_true(explore.run(each).states <= whole.states)
+    end)
+  end
+
+  it("does not let an observer's step look at another observer", function()
+    local base, w = explore.start(small(1, 1, 2, 0, 0, 0)), explore.start(small(1, 1, 2, 0, 0, 0))
+    local shared, observers = parts.split(w, 2)
+    local alone = parts.join(shared, { observers[1] }, { {} }, base)
+    assert.has_error(function() return alone.observers[2].fetches end,
+      "a step of one observer looks at another's fetches")
+  end)
+
   it("counts observers that have changed places once", function()
     local function world(first, second)
-      local w = explore.start { partitions = 1, records = 1, observers = 2, assign = "index", crashes = 1, faults = 0,
-        exits = 0 }
+      local w = explore.start(small(1, 1, 2, 1, 0, 0))
       for _, id in ipairs { first, second } do
         for i, item in ipairs(w.queue) do
           if item.id == id and item.kind == "list" then
@@ -48,17 +82,17 @@ describe("every interleaving of a small world", function()
         end
       end
       steps.perform.crash(w, { observer = first })
-      return state.hash(w)
+      moves.settle(w)
+      return (plain.pack(w, 2))
     end
     assert.equal(world(1, 2), world(2, 1))
   end)
 
   it("tells worlds apart in which one record, one commit or one answer differs", function()
     local function hash(change)
-      local w = explore.start { partitions = 2, records = 1, observers = 2, assign = "index", crashes = 1, faults = 0,
-        exits = 0 }
+      local w = explore.start(small(2, 1, 2, 1, 0, 0))
       change(w)
-      return state.hash(w)
+      return (plain.pack(w, 2))
     end
     local seen = {}
     for i, change in ipairs {
@@ -89,9 +123,18 @@ describe("every interleaving of a small world", function()
         part.want = part.want and math.max(part.want, part.end_offset or 0)
       end
     end
-    local result = explore.run({ partitions = 1, records = 2, observers = 1, assign = "index", crashes = 0, faults = 0,
-      exits = 0 }, { seconds = 20 })
+    local result = explore.run(small(1, 2, 1, 0, 0, 0), { seconds = 20 })
     assert.equal("W1", result.violation.invariant)
-    assert.matches("a record on 0", table.concat(result.trace, "\n"))
+    local trace = table.concat(result.trace, "\n")
+    assert.matches("a record on 0", trace)
+    assert.matches("\n *%d+%.%d+  !! W1", trace) -- at its time since the beginning
+  end)
+
+  it("tells which of two observers did what", function()
+    local name = "a conflict counts as success"
+    local _ <close> = setmetatable({}, { __close = mutations[name].break_it() })
+    local trace = table.concat(explore.run(small(1, 1, 2, 0, 0, 0)).trace, "\n")
+    assert.matches("observer 1 submits j", trace)
+    assert.matches("observer 2 submits j", trace)
   end)
 end)

@@ -7,21 +7,27 @@ end
 
 return {
   -- the large ones first, so that two that run side by side end together
+  small(2, 2, 2, "index", 0, 0, 0),
+  small(1, 1, 2, "index", 1, 1, 1),
   small(1, 2, 1, "index", 1, 1, 1),
-  small(1, 2, 2, "index", 0, 0, 0),
   small(2, 2, 1, "index", 0, 1, 0),
   small(2, 2, 1, "index", 0, 0, 1),
-  small(1, 1, 2, "index", 0, 1, 0),
-  small(1, 1, 2, "index", 1, 0, 0),
+  small(1, 1, 2, "index", 1, 1, 0),
+  small(1, 1, 2, "group", 1, 1, 0),
+  small(1, 2, 2, "index", 0, 0, 0),
   small(2, 1, 2, "index", 0, 0, 1),
   small(1, 1, 1, "group", 1, 1, 1),
+  small(1, 1, 1, "index", 1, 1, 1),
+  small(1, 1, 2, "index", 0, 1, 0),
+  small(2, 2, 1, "index", 0, 0, 0),
+  small(1, 1, 2, "index", 1, 0, 0),
   small(1, 1, 2, "index", 0, 0, 1, true),
-  small(1, 1, 1, "index", 1, 1, 1, true),
-  small(2, 2, 1, "index", 0, 0, 0, true),
+  small(1, 1, 1, "index", 1, 0, 1, true),
   small(1, 1, 2, "group", 0, 0, 0, true),
   small(1, 2, 1, "group", 0, 0, 1, true),
   small(1, 2, 1, "index", 0, 0, 1, true),
   small(2, 1, 1, "index", 0, 0, 1, true),
+  small(1, 1, 1, "index", 0, 1, 0, true),
 
   describe = function(world)
     return ("%d partition(s), %d record(s), %d observer(s), %s, %d crash(es), %d fault(s), %d exit(s)"):format(

@@ -82,7 +82,7 @@ function Bounds:deadline(world, unit, id, need)
   end
   local last = world.project.vanish and mine.fruitless[id]
   if last then -- its end is when it was missed
-    at = at + self.detect + fruitless_delay(last.count + 1)
+    at = at + self.detect + fruitless_delay(last.times + 1)
   end
   return at + self.detect + (mine.served[id] and STILL or 0), why
 end
@@ -116,12 +116,17 @@ function Bounds:everybody(at, why)
   end
 end
 
+--- Nothing is known of an observer.
+function Bounds:gone(id)
+  self.lists[id] = 0
+  for _, mine in pairs(self.units) do
+    mine.failures_of[id], mine.reads_of[id], mine.flying_of[id] = nil, nil, nil
+  end
+end
+
 function Bounds:booted(world, o)
   o.born = world.clock
-  self.lists[o.id] = 0
-  for _, mine in pairs(self.units) do
-    mine.failures_of[o.id], mine.reads_of[o.id], mine.flying_of[o.id] = nil, nil, nil
-  end
+  self:gone(o.id)
   if self.alive == 0 then
     self:everybody(world.clock, "an observer started")
   end
@@ -129,7 +134,7 @@ function Bounds:booted(world, o)
     local mine = self:of(unit)
     later(mine, world.clock + (unit.spec.dedup_window or 0), "inside the dedup window of a clock set back")
     for id, last in pairs(mine.fruitless) do
-      self:part(unit, id, world.clock + fruitless_delay(last.count), "back-off by a clock set back")
+      self:part(unit, id, world.clock + fruitless_delay(last.times), "back-off by a clock set back")
     end
   end
   self.alive = self.alive + 1
@@ -234,7 +239,7 @@ function Bounds:answered(world, o, unit, answer)
     later(mine, world.clock + window, "a wake was accepted")
     local run = world.project.by_name[answer.effect.name]
     for id, last in pairs((not run or run.live == 0) and mine.fruitless or {}) do
-      self:part(unit, id, world.clock + self.detect + fruitless_delay(last.count), "a run had ended before its answer")
+      self:part(unit, id, world.clock + self.detect + fruitless_delay(last.times), "a run had ended before its answer")
     end
   end
 end
@@ -253,7 +258,7 @@ end
 function Bounds:woken(world, unit, run)
   for id, last in pairs(self:of(unit).fruitless) do -- a group run is an attempt on every partition it was told
     if run.tried[id] and last.start == run.starts[id] then
-      self:part(unit, id, world.clock + fruitless_delay(last.count + 1), "an attempt after one without progress")
+      self:part(unit, id, world.clock + fruitless_delay(last.times + 1), "an attempt after one without progress")
     end
   end
   for _, other in ipairs(world.oracle.units) do
@@ -282,10 +287,10 @@ function Bounds:run_ended(world, run)
   for id, start in pairs(run.starts) do
     if run.tried[id] then
       local last = mine.fruitless[id]
-      local count = last and last.start == start and last.count + 1 or 1
-      mine.fruitless[id] = { start = start, count = count }
+      local times = last and last.start == start and last.times + 1 or 1
+      mine.fruitless[id] = { start = start, times = times }
       if not run.moved[id] then
-        self:part(unit, id, world.clock + self.detect + fruitless_delay(count), "back-off after a run without progress")
+        self:part(unit, id, world.clock + self.detect + fruitless_delay(times), "back-off after a run without progress")
       end
     end
   end
@@ -297,7 +302,7 @@ function Bounds:moved(world, topic, partition)
     if unit.topics[topic] then
       local id = key(topic, partition)
       local last = self:of(unit).fruitless[id] -- the start may be one where runs made no progress
-      self:part(unit, id, world.clock + math.max(IDLE, last and fruitless_delay(last.count) or 0),
+      self:part(unit, id, world.clock + math.max(IDLE, last and fruitless_delay(last.times) or 0),
         "somebody moved offsets or partitions")
     end
   end

@@ -1,24 +1,17 @@
---- Every interleaving of a small world: requests and answers in any order, records, exits, a crash and an API fault at any point,
---- until no new state appears. Time passes only while no message is under way; what is answered late is a fault.
-local consumer = require "rouse.sim.consumer"
+--- Every interleaving of a small world (rouse.sim.moves), until no new state appears. A state is the numbers of its parts: the
+--- shared one, and those of its one or two observers, in any order. What comes of a move is worked out once for the parts that it
+--- concerns (rouse.sim.outcomes); after that a step is a look into a table.
+local moves = require "rouse.sim.moves"
+local outcomes = require "rouse.sim.outcomes"
 local routes = require "rouse.config.routes"
-local state = require "rouse.sim.state"
-local steps = require "rouse.sim.steps"
 local world = require "rouse.sim.world"
 
 local explore = {}
 
-local FAULTS <const> = {
-  submit = { "refused", "dropped", "lost", "slow" }, list = { "unavailable", "slow" }, read_commits = { "timeout" },
-  get = { "unavailable" },
-}
-local OPS <const> = { submit = "submit", list = "list", read_commits = "read", get = "get" }
-local WAITS <const> = 3 -- times that time passes while an instance does nothing
-
 ---@class rouse.sim.Small
 ---@field partitions integer
 ---@field records integer
----@field observers integer
+---@field observers integer one or two
 ---@field assign "index"|"group"
 ---@field crashes integer
 ---@field faults integer
@@ -40,268 +33,155 @@ function explore.start(small)
   return w
 end
 
--- Requests are served in the moment they are sent; only answers (and rings, and what the API shows) travel. That loses no
--- behaviour: an observer does nothing between a request of its and the service's look at it that this look could see, and what
--- others do in between they could as well have done before the step that sent it. Commits are read before ends: a record that
--- comes between the two could as well have come before both, a commit as well after both. So it is with fetches and starts.
-local REQUESTS <const> = {
-  fetch = true, list = true, read_commits = true, read_ends = true, submit = true, get = true, remove = true,
-  commit = true, alter = true, begin = true,
-}
+local BITS <const> = outcomes.BITS
+local MASK <const> = (1 << BITS) - 1
 
--- Whether an item is a message: it may be overtaken by others.
-local function is_message(w, item)
-  return item.at <= w.clock and item.kind ~= "timer"
+local function key_of(shared, one, two)
+  if one > two then
+    one, two = two, one
+  end
+  return shared << 2 * BITS | one << BITS | two
 end
 
-local function faults_of(w, item)
-  return w.left.faults > 0 and FAULTS[item.kind] or {}
+-- ---- what can happen next ----
+
+-- Time passes only while nothing is under way.
+local function time(known, shared, one, two, emit)
+  local told, all = known.observers.told, known.shared.told[shared]
+  local first, second = told[one], told[two]
+  if not all.patient or all.messages + first.messages + (second and second.messages or 0) > 0 then
+    return
+  end
+  local later = second and second.later or math.huge
+  local seconds = math.min(all.later, first.later, later)
+  if seconds == math.huge then
+    return
+  end
+  local saw, seen = all.waiting and first.seen or 0, all.waiting and second and second.seen or 0
+  if all.later == seconds then
+    emit(known:pass(shared, nil, { saw, seen }, seconds), known:aged(one, seconds), known:aged(two, seconds))
+  end
+  if first.later == seconds then
+    local move = known:pass(shared, one, { seen }, seconds)
+    emit(move, move.own, known:aged(two, seconds), 1)
+  end
+  if later == seconds and one ~= two then
+    local move = known:pass(shared, two, { saw }, seconds)
+    emit(move, known:aged(one, seconds), move.own, 2)
+  end
 end
 
--- The first request that waits to be served.
-local function request(w)
-  for i, item in ipairs(w.queue) do
-    if REQUESTS[item.kind] and is_message(w, item) then
-      return i, item
+local NOTHING <const> = {}
+
+--- Everything that can happen next in a state. emit gets the outcome, the observers after it, and whose move it is.
+---@param known table from rouse.sim.outcomes
+---@param reduced boolean leave out what can as well happen later
+local function expand(known, key, reduced, emit)
+  local shared, one, two = key >> 2 * BITS, key >> BITS & MASK, key & MASK
+  if one == 0 then
+    one, two = two, 0
+  end
+  local told, waiting = known.observers.told, known.shared.told[shared].waiting
+  local saw, seen = waiting and told[one].seen or 0, waiting and two > 0 and told[two].seen or 0
+  -- A request that waits to be served is served before anything else happens.
+  local request = told[one].request and 1 or two > 0 and told[two].request and 2
+  local first = request ~= 2 and known:of_observer(shared, one, seen) or NOTHING
+  local second = two > 0 and request ~= 1 and one ~= two and known:of_observer(shared, two, saw) or NOTHING
+  local private = reduced and not request and (first.private and first or second.private and second)
+  for i = 1, #first do
+    local move = first[i]
+    if not private or move == private.private or move == private.crash then
+      emit(move, move.own, two, 1)
     end
   end
-end
-
--- Serves requests; at one that may go wrong the worlds part. Tells whether all were arms of the doorbell, if any.
-local function serve(w)
-  local i, item = request(w)
-  local only_arms = true
-  while i and #faults_of(w, item) == 0 do
-    only_arms = only_arms and item.kind == "fetch"
-    w:step(table.remove(w.queue, i))
-    i, item = request(w)
+  for i = 1, #second do
+    local move = second[i]
+    if not private or move == private.private or move == private.crash then
+      emit(move, one, move.own, 2)
+    end
   end
-  return only_arms and not i
+  if request or private then
+    return
+  end
+  for _, move in ipairs(known:beside(moves.of_services, shared, saw, seen)) do
+    emit(move, one, two)
+  end
+  for _, move in ipairs(known:beside(moves.of_records, shared, saw, seen)) do
+    emit(move, known:rung(move, one), known:rung(move, two))
+  end
+  time(known, shared, one, two, emit)
 end
 
--- The observer's only message that it can get before it acts, by its place in the queue: nothing else is under way for it, and
--- no record can ring.
-local function only_message(w, o)
-  local found
-  for i, item in ipairs(w.queue) do
-    if item.id == o.id and is_message(w, item) then
-      if found then
-        return nil
+-- ---- the search ----
+
+-- What was told in a move, at its time since the beginning, by the observer that it was about.
+local function retell(lines, move, elapsed, name)
+  for _, line in ipairs(move.trace) do
+    local at, text = line:match("^ *(%S+)  (.*)$")
+    lines[#lines + 1] = ("%10.3f  %s"):format(at + elapsed, (text:gsub("^observer 1", "observer " .. (name or 1), 1)))
+  end
+end
+
+--- How a state was reached, for people: the moves that led there, made again with a trace.
+local function replay(known, path, reduced)
+  local lines, elapsed, names = {}, 0, { 1, 2 }
+  known:forget(true)
+  for i, key in ipairs(path) do
+    local done, swapped
+    expand(known, key, reduced, function(move, one, two, whose)
+      local after = path[i + 1]
+      if not done and (after and key_of(move.shared, one, two) == after or not after and move.violation) then
+        local name = whose and names[whose]
+        done, swapped = true, two > 0 and one > two
+        lines[#lines + 1] = ("-- %s%s"):format(move.label, name and (", observer %d"):format(name) or "")
+        retell(lines, move, elapsed, name)
+        elapsed = elapsed + move.seconds
       end
-      found = i
+    end)
+    if swapped then
+      names[1], names[2] = names[2], names[1]
     end
   end
-  return found and (w.left.records == 0 or not (next(o.fetches.quick) or next(o.fetches.patient))) and found
-end
-
--- Answers after which an observer may have nothing to ask for.
-local LAST <const> = { read = true, submitted = true, got = true }
-
--- A message that changes nothing but the observer that gets it: whatever else happens can as well happen after it. Then only it
--- is looked at, and the observer's crash before it. Returns its place, the observer, and the world after it.
-local function private(w)
-  for id, o in ipairs(w.observers) do
-    local i = o.alive and only_message(w, o)
-    if i and (LAST[w.queue[i].kind] or w.queue[i].failed) then
-      local copy = state.copy(w)
-      copy:step(table.remove(copy.queue, i))
-      if serve(copy) then
-        return i, id, copy
-      end
-    end
-  end
-end
-
---- Everything that can happen next: { label, function that makes it happen, the world after it if that is known }.
-local function choices(w)
-  local list, busy = {}, false
-  local function add(label, act, after)
-    list[#list + 1] = { label = label, act = act, after = after }
-  end
-  local only, whose, after = request(w), nil, nil
-  if not only then
-    only, whose, after = private(w)
-  end
-  for i, item in ipairs(w.queue) do
-    if is_message(w, item) and i == (only or i) then
-      busy = true
-      add(item.kind, function(copy)
-        copy:step(table.remove(copy.queue, i))
-      end, after)
-      for _, how in ipairs(faults_of(w, item)) do
-        add(item.kind .. " " .. how, function(copy)
-          copy.left.faults = copy.left.faults - 1
-          copy.faults[OPS[item.kind]] = { { op = item.kind, how = how, delay = 20, which = 0 } }
-          copy:step(table.remove(copy.queue, i))
-        end)
-      end
-    end
-  end
-  if only then
-    if whose and w.left.crashes > 0 then
-      add("crash", function(copy)
-        copy.left.crashes = copy.left.crashes - 1
-        steps.perform.crash(copy, { observer = whose })
-      end)
-    end
-    return list
-  end
-  local waiting = 0
-  for r, run in ipairs(w.project.runs) do
-    for index, inst in pairs(run.instances) do
-      if inst.state == "running" then
-        waiting = math.max(waiting, inst.waits or 0)
-        local work = consumer.has_work(w, run, inst)
-        add(("%s %d %s"):format(run.name, index, work and "works" or "leaves"), function(copy)
-          local its = copy.project.runs[r]
-          if work then
-            consumer.work(copy, its, its.instances[index])
-          else
-            consumer.finish(copy, its, its.instances[index], true)
-          end
-        end)
-        if w.left.exits > 0 then
-          add(("%s %d ends"):format(run.name, index), function(copy)
-            copy.left.exits = copy.left.exits - 1
-            local its = copy.project.runs[r]
-            consumer.finish(copy, its, its.instances[index], false)
-          end)
-        end
-      end
-    end
-  end
-  if w.left.records > 0 then
-    for partition = 0, w.cluster.topics.t.count - 1 do
-      add("a record on " .. partition, function(copy)
-        copy.left.records = copy.left.records - 1
-        steps.perform.produce(copy, { topic = "t", partition = partition })
-      end)
-    end
-  end
-  for id, o in ipairs(w.observers) do
-    if o.alive and w.left.crashes > 0 then
-      add("crash", function(copy)
-        copy.left.crashes = copy.left.crashes - 1
-        steps.perform.crash(copy, { observer = id })
-      end)
-    elseif not o.alive then
-      add("boot", function(copy) steps.perform.boot(copy, { observer = id }) end)
-    end
-  end
-  if not busy and waiting < WAITS then
-    local first
-    for i, item in ipairs(w.queue) do
-      local o = item.id and w.observers[item.id]
-      local stale = item.kind == "timer" and (not o.alive or o.life ~= item.life or o.call ~= item.call)
-      if not stale and (not first or item.at < w.queue[first].at) then
-        first = i
-      end
-    end
-    if first then
-      add("time", function(copy)
-        for _, run in ipairs(copy.project.runs) do
-          for _, inst in pairs(run.instances) do
-            inst.waits = inst.state == "running" and (inst.waits or 0) + 1 or nil
-          end
-        end
-        copy:step(table.remove(copy.queue, first))
-      end)
-    end
-  end
-  return list
-end
-
--- Timers that nobody waits for any more are no part of the state.
-local function tidy(w)
-  serve(w)
-  for i = #w.queue, 1, -1 do
-    local item = w.queue[i]
-    local o = item.id and w.observers[item.id]
-    if o and (not o.alive or o.life ~= item.life or (item.kind == "timer" and o.call ~= item.call))
-      and item.kind ~= "submit" and item.kind ~= "late" and item.kind ~= "remove" then
-      table.remove(w.queue, i)
-    end
-  end
-  for _, o in ipairs(w.observers) do
-    if not o.alive and o.engine then -- a process that is gone
-      o.engine, o.doorbell, o.fetches = nil, nil, { quick = {}, patient = {} }
-    end
-  end
-  for _, run in ipairs(w.project.runs) do
-    for _, inst in pairs(run.instances) do
-      inst.idle_since, inst.committed_at = nil, nil
-      if inst.state == "ended" then
-        inst.pos, inst.unsaved, inst.waits, inst.took = nil, nil, nil, nil
-      end
-    end
-    if run.live == 0 then
-      run.starts, run.moved, run.tried, run.nature = nil, nil, nil, nil
-    end
-  end
-  w.faults, w.submits, w.project.history = {}, {}, {}
-  w.oracle.bounds:forget(w)
-end
-
---- How a state was reached, for people: the same choices again, with a trace.
-local function replay(small, path)
-  local chosen = {}
-  while path do
-    table.insert(chosen, 1, path.choice)
-    path = path.from
-  end
-  local w = explore.start(small)
-  tidy(w)
-  w.trace = {}
-  for _, number in ipairs(chosen) do
-    local choice = choices(w)[number]
-    w:say("-- %s", choice.label)
-    choice.act(w)
-    tidy(w)
-    w.oracle:after(w)
-  end
-  return w.trace
+  return lines
 end
 
 --- Explores a small world.
 ---@param small rouse.sim.Small
----@param how { most: integer?, seconds: number?, tell: fun(states: integer, waiting: integer)? }?
+---@param how { seconds: number?, unreduced: boolean? }?
 ---@return { states: integer, steps: integer, complete: boolean, violation: table?, trace: string[]? }
 function explore.run(small, how)
-  how = how or {}
-  local first = explore.start(small)
-  tidy(first)
-  local seen, stack = { [state.hash(first)] = true }, { first }
-  local result = { states = 1, steps = 0, complete = true }
-  local began = os.clock()
-  while #stack > 0 do
-    local w = table.remove(stack)
-    local list, path = choices(w), w.path
-    for number, choice in ipairs(list) do
-      local copy = choice.after or number == #list and w or state.copy(w) -- the last one may have this world itself
-      if not choice.after then
-        choice.act(copy)
-      end
-      copy.path = { choice = number, from = path }
-      tidy(copy)
-      copy.oracle:after(copy)
-      result.steps = result.steps + 1
-      if copy.violation then
-        result.violation, result.trace, result.complete = copy.violation, replay(small, copy.path), false
-        return result
-      end
-      local hash = state.hash(copy)
-      if not seen[hash] then
-        seen[hash] = true
-        result.states = result.states + 1
-        stack[#stack + 1] = copy
-      end
+  local seconds, reduced = how and how.seconds or math.huge, not (how and how.unreduced)
+  local known, w = outcomes.new(explore.start(small)), explore.start(small)
+  moves.settle(w)
+  local shared, one, two = known:keep(w, small.observers)
+  local key = key_of(shared, one, two or 0)
+  local from, stack, size = { [key] = 0 }, { key }, 1
+  local result, began = { states = 1, steps = 0, complete = true }, os.clock()
+  local function emit(move, first, second)
+    local after = key_of(move.shared, first, second)
+    result.steps = result.steps + 1
+    result.violation = result.violation or move.violation
+    if not from[after] then
+      from[after] = key
+      result.states, size = result.states + 1, size + 1
+      stack[size] = after
     end
-    if result.states >= (how.most or math.huge) or os.clock() - began > (how.seconds or math.huge) then
-      result.complete = #stack == 0
+  end
+  while size > 0 do
+    key, stack[size] = stack[size], nil
+    size = size - 1
+    expand(known, key, reduced, emit)
+    if result.violation then
+      local path = {}
+      while key ~= 0 do
+        table.insert(path, 1, key)
+        key = from[key]
+      end
+      result.trace, result.complete = replay(known, path, reduced), false
       break
-    end
-    if how.tell and result.states % 5000 < 5 then
-      how.tell(result.states, #stack)
+    elseif os.clock() - began > seconds then
+      result.complete = size == 0
+      break
     end
   end
   return result

@@ -44,7 +44,7 @@ function Ledger:listed(item)
     self.runs[i] = copy
   end
   for name, own in pairs(self.own) do -- what a list that was sent later shows counts
-    own.run = own.clock >= item.sent and not self:lists(name) and own.run or nil
+    own.run = own.at >= item.sent and not self:lists(name) and own.run or nil
   end
 end
 
@@ -59,7 +59,7 @@ end
 
 --- A run that this observer knows to exist since then, whatever an older list says.
 function Ledger:accepted(run, clock)
-  self.own[run.name] = { run = run, clock = clock }
+  self.own[run.name] = { run = run, at = clock }
 end
 
 --- Names of the runs that this observer knows, from the list or from answers.
@@ -120,7 +120,7 @@ end
 function Ledger:open(unit, jobs, still)
   local runs = { table.unpack(self.runs) }
   for name, own in pairs(self.own) do
-    if own.run and not self:lists(name) and own.clock >= (self.list_sent or 0) then
+    if own.run and not self:lists(name) and own.at >= (self.list_sent or 0) then
       runs[#runs + 1] = own.run
     end
   end
