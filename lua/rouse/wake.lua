@@ -264,7 +264,8 @@ function Engine:advance()
   self.touched = {}
   local at
   for _, unit in ipairs(self.units) do
-    if unit.phase == "idle" and unit.due and (not at or unit.due < at) then
+    -- A unit whose topics are all gone has nothing to look at: its time would pass again and again.
+    if unit.phase == "idle" and #unit.parts > 0 and unit.due and (not at or unit.due < at) then
       at = unit.due
     end
   end
