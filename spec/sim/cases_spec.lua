@@ -72,6 +72,31 @@ describe("no wake is lost when", function()
     end)
   end
 
+  it("the group's commit is too old and goes: what is there is consumed again", function()
+    local s = new()
+    s:produce("payments", 0, 3)
+    s:advance(120)
+    s:step { kind = "expire", group = "g", topic = "payments", partition = 0 }
+    assert.is_nil(s:committed("g", "payments", 0))
+    s:advance(120)
+    assert.equal(3, s:committed("g", "payments", 0))
+    assert.equal(2, #s:runs())
+  end)
+
+  it("the group's commit goes and the route's reset is the end: what comes after is consumed", function()
+    local s = new { reset = "latest" }
+    s:advance(5)
+    s:produce("payments", 0, 3)
+    s:advance(120)
+    s:step { kind = "expire", group = "g", topic = "payments", partition = 0 }
+    s:advance(120)
+    assert.equal(3, s:committed("g", "payments", 0)) -- the observer gave it a start
+    assert.equal(1, #s:runs())
+    s:produce("payments", 0)
+    s:advance(60)
+    assert.equal(4, s:committed("g", "payments", 0))
+  end)
+
   it("the same job serves two groups, one of them lagging", function()
     local s = sim.new { topics = { payments = 1, shipping = 1 }, routes = {
       payments = { jobs = { { name = "pay", group = "g1", idle_timeout = 10 } } },
@@ -294,5 +319,22 @@ describe("no run is started for nothing when", function()
       s:advance(300)
     end
     assert.equal(before, #s:submits())
+  end)
+
+  it("the only topic of a job is deleted: nobody looks at anything until it is there again", function()
+    local s = new()
+    s:produce("payments", 0, 3)
+    s:advance(120)
+    local before = #s:submits()
+    s:step { kind = "delete", topic = "payments" }
+    s:advance(130) -- two looks at the topics
+    local steps = s.world.count
+    s:advance(600)
+    assert.is_true(s.world.count - steps < 50)
+    assert.equal(before, #s:submits())
+    s:step { kind = "create", topic = "payments", partitions = 2 }
+    s:produce("payments", 1)
+    s:advance(130)
+    assert.equal(1, s:committed("g", "payments", 1))
   end)
 end)

@@ -15,7 +15,7 @@ describe("the oracle of the simulation", function()
     it("finds that " .. name, function()
       local _ <close> = setmetatable({}, { __close = mutations[name].break_it() })
       local found
-      for seed = 1, 400 do
+      for seed = 1, 600 do
         local violation = campaign.play(schedule.new(seed)).violation
         if violation and violation.invariant == mutations[name].by then
           found = violation

@@ -187,6 +187,28 @@ mutations["submits for every partition, with work or without"] = { by = "W2", br
   end)
 end }
 
+mutations["a commit that is gone is taken for one that has not moved"] = { by = "W1", break_it = function()
+  return replace(facts, "take", function(take)
+    return function(part, read, ...)
+      read.committed = read.committed or part.committed
+      return take(part, read, ...)
+    end
+  end)
+end }
+
+mutations["with a topic that is deleted the job's other topics are forgotten"] = { by = "W1", break_it = function()
+  return replace(Engine, "on_gone", function(on_gone)
+    return function(engine, event)
+      on_gone(engine, event)
+      for _, unit in ipairs(engine.units) do
+        if unit.topics[event.topic] then
+          reload.drop(engine, unit, function() return true end)
+        end
+      end
+    end
+  end)
+end }
+
 mutations["a job that comes back waits for the answer that came while it was gone"] = { by = "W1", break_it = function()
   return replace(reload, "late", function() return function() end end)
 end }

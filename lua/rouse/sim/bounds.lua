@@ -268,6 +268,11 @@ function Bounds:woken(world, unit, run)
   end
 end
 
+--- A topic is gone: observers look twice before they believe it.
+function Bounds:deleted(world)
+  self:everybody(world.clock, "a topic was deleted")
+end
+
 --- The routes' files have changed, observers are about to find out.
 function Bounds:edited(world)
   self:everybody(world.clock + WATCH, "the routes were edited")

@@ -22,6 +22,16 @@ function consumer.members(world, name)
   return #group_of(world, name).members
 end
 
+--- Whether instances of a group are alive, however they assign.
+function consumer.is_served(world, name)
+  for _, run in ipairs(world.project.runs) do
+    if run.live > 0 and run.group == name then
+      return true
+    end
+  end
+  return false
+end
+
 local function idle_timeout(world, job)
   for _, unit in ipairs(world.units) do
     if unit.job == job then

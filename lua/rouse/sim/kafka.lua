@@ -64,6 +64,15 @@ function Cluster:recreate(name, keep)
   end
 end
 
+--- Deleted: the commits of groups go with it.
+function Cluster:delete(name)
+  self.topics[name] = nil
+  for _, group in pairs(self.commits) do
+    group[name] = nil
+  end
+  self.version = self.version + 1
+end
+
 --- Appends records; with `open` they belong to the partition's open transaction.
 ---@return integer offset of the first
 function Cluster:produce(topic, partition, count, open)
@@ -158,6 +167,15 @@ function Cluster:commit(group, topic, partition, offset)
   topics[topic] = topics[topic] or {}
   topics[topic][partition] = offset
   self.version = self.version + 1
+end
+
+--- The commit is there no longer: it was too old.
+function Cluster:expire(group, topic, partition)
+  local topics = self.commits[group]
+  if topics and topics[topic] then
+    topics[topic][partition] = nil
+    self.version = self.version + 1
+  end
 end
 
 --- Where a group's consumer begins: its commit, else what its reset policy says. nil: at the end, whatever comes (latest).

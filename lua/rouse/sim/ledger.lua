@@ -34,6 +34,17 @@ function Ledger:forget(unit)
   self.proofs[unit], self.reads[unit] = {}, nil
 end
 
+--- The observer was told that a topic is gone; what comes under its name is another.
+function Ledger:gone(topic)
+  for _, lists in ipairs { self.proofs, self.reads } do
+    for _, list in pairs(lists) do
+      for id in pairs(list) do
+        list[id] = id:match("^(.*)/") ~= topic and list[id] or nil
+      end
+    end
+  end
+end
+
 function Ledger:listed(item)
   self.runs, self.list_seen, self.list_sent = {}, item.seen, item.sent
   for i, run in ipairs(item.runs) do

@@ -10,6 +10,7 @@ local observer = { handlers = {} }
 local handlers = observer.handlers
 
 local REFRESH = 60 -- seconds between looks at the topics
+local RELOOK = 2 -- seconds after one that missed a topic
 local WATCH = 6 -- seconds within which changed files are found
 
 -- The world whose event the engine handles: a copied engine keeps its functions, which must not keep the world they came from.
@@ -30,7 +31,31 @@ local function decider(rule)
   end
 end
 
+--- Topics that two looks in a row did not find are gone.
+local function tell_gone(world, o)
+  local names = {}
+  for name in pairs(o.counts) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local absent = not world.cluster.topics[name]
+    if absent and o.suspects[name] then
+      local keep = {}
+      for _, unit in ipairs(o.engine.units) do
+        keep[unit.id] = unit.topics[name] ~= nil or nil
+      end
+      o.counts[name], absent = nil, false
+      world:say("observer %d: %s is gone", o.id, name)
+      world.oracle:gone(o, name)
+      observer.emit(world, o, { kind = "gone", topic = name, keep = keep })
+    end
+    o.suspects[name] = absent or nil
+  end
+end
+
 local function tell_partitions(world, o)
+  tell_gone(world, o)
   for _, name in ipairs(world.cluster:names()) do
     local topic = world.cluster.topics[name]
     if o.counts[name] ~= topic.count then
@@ -45,7 +70,7 @@ function observer.boot(world, id)
   local former = world.observers[id]
   local config = world.config
   local o = { id = id, life = former and former.life + 1 or 1, alive = true, skew = former and former.skew or 0,
-    counts = {}, noise = world.noise }
+    counts = {}, suspects = {}, noise = world.noise }
   bells.open(world, o)
   o.engine = wake.new {
     units = world:make_units(), jobs = config.jobs, decide = decider(config.decide or packaged.decide()),
@@ -105,7 +130,7 @@ function handlers.refresh(world, item)
     if not world.down then
       tell_partitions(world, o)
     end
-    world:post(REFRESH, "refresh", { id = o.id, life = o.life })
+    world:post(next(o.suspects) and RELOOK or REFRESH, "refresh", { id = o.id, life = o.life })
   end
 end
 

@@ -300,6 +300,21 @@ function Oracle:moved(world, topic, partition)
   self.bounds:moved(world, topic, partition)
 end
 
+--- An observer learns that a topic is gone.
+function Oracle:gone(o, topic)
+  self.ledgers[o.id]:gone(topic)
+end
+
+--- What waited on a topic that is deleted waits no longer. Until observers know, its partitions cannot be read.
+function Oracle:deleted(world, topic)
+  for _, unit in ipairs(self.units) do
+    for id in pairs(unit.needs) do
+      unit.needs[id] = id:match("^(.*)/") ~= topic and unit.needs[id] or nil
+    end
+  end
+  self.bounds:deleted(world)
+end
+
 function Oracle:served(world, item)
   self.bounds:served(world, item)
 end

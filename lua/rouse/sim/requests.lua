@@ -92,7 +92,9 @@ function handlers.read_ends(world, item)
   end
   for _, part in ipairs(item.parts) do
     local state = world.cluster:partition(part.topic, part.partition)
-    if state and not part.error then
+    if not state then
+      part.error = "UNKNOWN_TOPIC_OR_PART"
+    elseif not part.error then
       part.low, part.end_offset = state.low, world.cluster:stable(state)
       local refused = part.committed and world.cluster:out_of_range(part.topic, part.partition, part.committed)
       part.work = world.cluster:consumable(part.topic, part.partition, not refused and part.committed or 0) ~= nil
@@ -237,6 +239,8 @@ function handlers.alter(world, item)
     code = "_TIMED_OUT"
   elseif consumers.members(world, item.group) > 0 then
     code = "UNKNOWN_MEMBER_ID"
+  elseif not world.cluster:partition(effect.topic, effect.partition) then
+    code = "UNKNOWN_TOPIC_OR_PART"
   else
     world:say("observer %d commits %s %s/%d at %d", o.id, item.group, effect.topic, effect.partition, effect.offset)
     world.oracle:beginning(world, item.group, effect)

@@ -118,6 +118,10 @@ local KINDS = {
     return { kind = "compact", topic = at.topic, partition = at.partition, back = r:int(0, 2) }
   end },
   { 1, function(r, at) return { kind = "recreate", topic = at.topic, keep = r:chance(0.5) } end },
+  { 1, function(r, at) return { kind = "delete", topic = at.topic,
+    back = r:chance(0.5) and r:between(1, 150) or nil } end },
+  { 2, function(r, at) return { kind = "expire", group = r:pick { "g1", "g2" }, topic = at.topic,
+    partition = at.partition } end },
   { 1, function(r, at) return { kind = "grow", topic = at.topic, partitions = r:int(2, 5) } end },
   { 2, function(r, at) return { kind = "rewind", group = r:pick { "g1", "g2" }, topic = at.topic,
     partition = at.partition, back = r:int(0, 3) } end },

@@ -63,6 +63,26 @@ function perform.recreate(world, step)
   end
 end
 
+--- Deleted for good, or until it is created again `back` seconds later, empty.
+function perform.delete(world, step)
+  local topic = world.cluster.topics[step.topic]
+  if topic then
+    world.cluster:delete(step.topic)
+    world.oracle:deleted(world, step.topic)
+    if step.back then
+      world:post(step.back, "step", { step = { kind = "create", topic = step.topic, partitions = topic.count } })
+    end
+  end
+end
+
+function perform.create(world, step)
+  world.cluster:create(step.topic, step.partitions)
+  for partition = 0, step.partitions - 1 do
+    world.oracle:moved(world, step.topic, partition)
+    world:kick(step.topic, partition)
+  end
+end
+
 function perform.grow(world, step)
   if not world.cluster.topics[step.topic] then
     return
@@ -83,6 +103,15 @@ function perform.rewind(world, step)
       world.oracle:served(world, step)
     end
     world.cluster:commit(step.group, step.topic, step.partition, offset)
+    world.oracle:moved(world, step.topic, step.partition)
+  end
+end
+
+--- The group's commit of a partition is too old and goes; not while somebody of the group is at work.
+function perform.expire(world, step)
+  if there(world, step) and not consumers.is_served(world, step.group)
+    and world.cluster:committed(step.group, step.topic, step.partition) then
+    world.cluster:expire(step.group, step.topic, step.partition)
     world.oracle:moved(world, step.topic, step.partition)
   end
 end
