@@ -14,6 +14,7 @@ return {
   small(2, 2, 1, "index", 0, 0, 1),
   small(1, 1, 2, "index", 1, 1, 0),
   small(1, 1, 2, "group", 1, 1, 0),
+  small(1, 2, 2, "index", 1, 0, 0),
   small(1, 2, 2, "index", 0, 0, 0),
   small(2, 1, 2, "index", 0, 0, 1),
   small(1, 1, 1, "group", 1, 1, 1),

@@ -84,24 +84,59 @@ describe("watch", function()
       w.commits.payments[0] = 4
       w:pass(61)
       local part = w.engine.units[1].parts[1]
-      part.served = nil -- the first move was forward
+      part.moved = nil -- the first move was forward
       w.commits.payments[0] = commit or nil
       w:pass(61)
       assert.is_nil(part.served)
     end
   end)
 
-  it("does not take the work of a run for somebody else's that came while the listing was on its way", function()
+  it("looks for another observer's run before it takes a commit that moved for somebody else's work", function()
+    local w = new()
+    w:pass(30)
+    w.commits.payments[0] = 1
+    w.runs[1] = { name = naming.prefix("payments-consumer") .. "1", job = "payments-consumer", status = "completed",
+      created_at = w.now - 5, completed_at = w.now, indices = { 0 }, succeeded_indices = { 0 }, failed_indices = {},
+      env = {} }
+    w:pass(40)
+    assert.equal(1, w.engine.units[1].parts[1].committed) -- the commits alone were read
+    w:record("payments", 0, 1)
+    w:settle()
+    assert.is_not_nil(w:take("submit"))
+  end)
+
+  it("does not take the work of a run for somebody else's that came and went while the listing was read", function()
     local w = new()
     w:pass(61)
     w:record("payments", 0, 0)
-    w.now, w.clock = w.now + 11, w.clock + 11 -- another observer was faster: its run has come and gone
-    w.commits.payments[0] = 1
-    w:send { kind = "runs", target = assert(w:take("list")).target, runs = {}, sent = w.clock - 11 }
+    w:answer_list()
+    w.commits.payments[0] = 1 -- another observer was faster
+    w.runs[1] = { name = naming.prefix("payments-consumer") .. "1", job = "payments-consumer", status = "completed",
+      created_at = w.now, completed_at = w.now, indices = { 0 }, succeeded_indices = { 0 }, failed_indices = {}, env = {} }
     w:settle()
     w:record("payments", 0, 1)
     w:settle()
     assert.is_not_nil(w:take("submit"))
+  end)
+
+  it("asks for no list because somebody else serves a group", function()
+    local w = new()
+    local function listings()
+      local count = 0
+      for _, effect in ipairs(w.log) do count = count + (effect.kind == "list" and 1 or 0) end
+      return count
+    end
+    w:pass(61)
+    local before = listings()
+    for commit = 1, 5 do
+      w.commits.payments[0] = commit
+      w:pass(61)
+    end
+    assert.equal(before, listings())
+    w:record("payments", 0, 5)
+    w:settle()
+    assert.is_nil(w:take("submit"))
+    assert.is_true(w.engine.units[1].parts[1].served)
   end)
 
   it("does not take the work of its own run for somebody else's", function()

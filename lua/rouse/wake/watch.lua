@@ -20,29 +20,32 @@ function watch.ended(engine, job)
   end
 end
 
-watch.SOON = 2 -- seconds: no run created after a listing was sent has committed by then
+watch.SOON = 2 -- seconds: where runs vanish when they end, none that was created after a listing was sent has gone by then
 
---- A listing was taken in: may a commit that moves from here on be somebody else's work? Not while a run of ours is active
---- or has ended since this unit looked the last time, and not by a listing so slow that a run may have come and worked since.
+--- A listing was taken in. In calm, no run of ours is active or has ended since this unit looked the last time: it was somebody
+--- else then who moved a commit between two earlier readings in calm, for a run of ours that did it was there before this listing
+--- was sent, and would show. A listing so slow that a run may have come and vanished meanwhile tells nothing.
 ---@param unit rouse.Unit
 ---@param active boolean
 ---@param age number seconds since the listing was sent
 function watch.listed(unit, active, age)
   unit.calm, unit.newly = not active and not unit.newly and age <= watch.SOON, nil
-  for _, part in ipairs(unit.calm and {} or unit.parts) do
-    part.calm_commit = nil -- also when the reading that follows fails
+  for _, part in ipairs(unit.parts) do
+    part.served = part.served or unit.calm and part.moved or nil
+    part.moved = nil
+    if not unit.calm then
+      part.calm_commit = nil -- also when the reading that follows fails
+    end
   end
 end
 
---- A part was read: a commit that moved forward between two reads, both in calm, means that somebody else serves the partition.
---- Set back or gone is nobody's work: an operator wants the records again, or the topic is a new one.
+--- A part was read, after a listing or not: a commit that moved forward between two readings in calm is for the next listing to
+--- judge. Set back or gone is nobody's work: an operator wants the records again, or the topic is a new one.
 function watch.read(unit, part)
   if not unit.calm or part.moving then -- or it is we who move it
     return
   end
-  if part.calm_commit ~= nil and (part.committed or -1) > (part.calm_commit or -1) then
-    part.served = true
-  end
+  part.moved = part.moved or part.calm_commit ~= nil and (part.committed or -1) > (part.calm_commit or -1) or nil
   part.calm_commit = part.committed
 end
 
