@@ -132,6 +132,21 @@ function Scope:defer(fn)
   table.insert(self.deferred, fn)
 end
 
+-- Both streams go into one text, so whole lines: what is read at once may end in the middle of one.
+local function gather(child, stream, output)
+  local rest = ""
+  while true do
+    local chunk = child:read { stream = stream }
+    if not chunk then
+      table.insert(output, rest)
+      return true
+    end
+    local lines, left = (rest .. chunk):match "^(.*\n)(.*)$"
+    table.insert(output, lines)
+    rest = left or rest .. chunk
+  end
+end
+
 --- Starts a process whose output is kept.
 ---@param options {command: string[], env: table?, name: string?}
 function Scope:spawn(options)
@@ -142,15 +157,7 @@ function Scope:spawn(options)
     child = child, name = options.name or options.command[1], output = {}, readers = {},
   }, Process)
   for _, stream in ipairs { "stdout", "stderr" } do
-    table.insert(started.readers, task.spawn(function()
-      while true do
-        local chunk = child:read { stream = stream }
-        if not chunk then
-          return true
-        end
-        table.insert(started.output, chunk)
-      end
-    end))
+    table.insert(started.readers, task.spawn(gather, child, stream, started.output))
   end
   table.insert(self.processes, started)
   self:defer(function()
