@@ -17,14 +17,16 @@ support.password = getenv "KAFKA_PASSWORD"
 support.rouse = getenv "ROUSE_BUILD" .. "/rouse"
 
 local work, tool, dir = getenv "KAFKA_WORK", getenv "KAFKA_TOOL", getenv "KAFKA_DIR"
-local serial = 0
+-- This module is loaded anew for each spec file, so a number alone would come again, and a topic that was deleted a moment
+-- ago may still lend its settings to the next one of its name.
+local loaded, serial = math.floor(task.monotonic() * 1000) % 0x1000000, 0
 
 --- A name that no other spec of this run uses.
 ---@param prefix string
 ---@return string
 function support.name(prefix)
   serial = serial + 1
-  return ("%s-%d-%d"):format(prefix, sys.pid(), serial)
+  return ("%s-%d-%x-%d"):format(prefix, sys.pid(), loaded, serial)
 end
 
 --- Waits until check() returns something true, and returns it. Raises after `seconds`.
