@@ -4,6 +4,8 @@
 require "spec.helper"
 local mocked = require "spec.mocked"
 local process = require "rouse.process"
+local task = require "rouse.task"
+local transaction = require "rouse.consumer.transaction"
 
 local PROGRAM = (os.getenv "ROUSE_BUILD" or "build") .. "/rouse"
 
@@ -205,4 +207,51 @@ describe("consume.transactional", function()
     assert.equal(2, select(2, said:gsub('"transaction aborted, its records', "")), said)
     assert.equal(0, committed(mock))
   end))
+end)
+
+describe("a transaction whose producer is fenced", function()
+  -- meanwhile(transactions, place): what happens while offsets are sent. Returns the code for the session, and its end.
+  local function commit(meanwhile)
+    local place = { topic = "payments", partition = 0 }
+    local function ok() return true end
+    local ending, transactions
+    local producer = { begin = ok, abort = ok, close = ok }
+    function producer:send_offsets() -- luacheck: ignore 212
+      meanwhile(transactions, place)
+      return nil, "fenced by a newer instance", "_FENCED", "fatal"
+    end
+    transactions = transaction.new {
+      settings = { group = "g", transactional = true }, script = { handle = ok }, kafka = {}, task = task,
+      log = { warn = ok, error = ok }, properties = function() return {} end,
+      session = { partitions = { payments = {} }, finish = function(_, outcome) ending = outcome end },
+    }
+    transactions.next_state = { producer = producer, floor = 0, failures = 0 }
+    transactions:script_of(place)
+    transactions.states["payments/0"].ready = true
+    local part = { topic = "payments", partition = 0, committed = 0, position = function() return 3 end }
+    local done, _, code
+    task.run(function()
+      done, _, code = transactions:commit({ topic = "payments", partition = 0, offset = 3, part = part }, 10)
+    end)
+    assert.is_nil(done)
+    return code, ending
+  end
+
+  it("says that somebody has the partition", function()
+    assert.equal("TAKEN", (commit(function() end)))
+  end)
+
+  it("has lost nothing more where the group took the partition away in the same moment", function()
+    assert.equal("LOST", (commit(function(transactions, place) transactions:leave { place } end)))
+  end)
+
+  it("ends nobody who gives up what the group took away", function()
+    local code, ending = commit(function(transactions, place)
+      local state = transactions.states["payments/0"]
+      transactions:leave { place }
+      transactions:give_up(state, "fenced")
+    end)
+    assert.equal("LOST", code)
+    assert.is_nil(ending)
+  end)
 end)

@@ -37,7 +37,7 @@ function methods:commit(timeout)
   if #list == 0 then return true end
   local done = self.task.event()
   self.committing = done
-  local ok, answer, message, code = xpcall(self.commit_list, debug.traceback, self, list, timeout)
+  local ok, answer, message, code, part = xpcall(self.commit_list, debug.traceback, self, list, timeout)
   self.committing = nil
   done:set()
   if not ok then error(answer, 0) end
@@ -46,12 +46,12 @@ function methods:commit(timeout)
     return true
   end
   local kind = faults.kind(code)
-  if kind == "group" then
+  if kind == "group" or code == "LOST" then
     self:say("commit " .. code, "commit refused, the group is rebalancing", {}, "info")
   elseif kind == "credentials" or kind == "authorization" then
     self:refused(code, message)
   elseif code == "TAKEN" or code == "REFUSED" then
-    self:lose_index(message, code)
+    self:lose_index(part, message, code)
   else
     self:say("commit " .. tostring(code), "commit failed, trying again", { reason = message })
   end
@@ -62,7 +62,7 @@ function methods:commit_list(list, timeout)
   if self.committer then
     for _, item in ipairs(list) do
       local ok, message, code = self.committer(item, timeout)
-      if not ok then return nil, message, code end
+      if not ok then return nil, message, code, item.part end
       item.part.committed = item.offset
     end
     return true

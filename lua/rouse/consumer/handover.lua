@@ -64,10 +64,10 @@ end
 ---Our index is not ours alone any more. Whoever works there started from the last commit: what we handled
 ---since is handled again, so nothing more is handled here. Another run's instance leaves us nothing to
 ---do; a group can be joined.
+---@param part rouse.consumer.Partition
 ---@param message string
 ---@param code "TAKEN"|"REFUSED"
-function methods:lose_index(message, code)
-  local part = self:each()[1]
+function methods:lose_index(part, message, code)
   local fields = { topic = part.topic, partition = part.partition, committed = part.committed,
     reason = message, code = code }
   if not self.transactions then self.committer = nil end -- theirs serves an index and a group

@@ -205,10 +205,16 @@ function methods:prepare(state, offset)
   return "retry", "the consumer ends"
 end
 
--- Another one has the partition.
+-- Whether the partition was given back or lost since.
+function methods:left(state)
+  return self.states[common.key(state)] ~= state
+end
+
+-- Another one has the partition. Where the group gave it to that one, there is nothing to give up.
 function methods:give_up(state, why)
   state.over = true
   self:drop(state)
+  if self:left(state) then return end
   self.log.warn("partition given up", { topic = state.topic, partition = state.partition, reason = why,
     code = "FENCED" })
   self.session.given_up = true

@@ -113,12 +113,13 @@ function methods:commit(item, timeout)
   return nil, message, self:fail(state, part, message, code, means)
 end
 
--- What a transaction that was not committed means for its partition. Returns the code for the session.
+-- What a transaction that was not committed means for its partition. Returns the code for the session: LOST where the group
+-- took the partition away meanwhile, and whoever has it now has fenced us by right.
 function methods:fail(state, part, message, code, means)
   if common.FENCED[code] then
     state.over = true
     self:drop(state)
-    return "TAKEN"
+    return self:left(state) and "LOST" or "TAKEN"
   elseif code == "TAKEN" or code == "REFUSED" then
     state.over = true
     self:abort(state)
