@@ -209,49 +209,87 @@ describe("consume.transactional", function()
   end))
 end)
 
-describe("a transaction whose producer is fenced", function()
-  -- meanwhile(transactions, place): what happens while offsets are sent. Returns the code for the session, and its end.
-  local function commit(meanwhile)
-    local place = { topic = "payments", partition = 0 }
-    local function ok() return true end
-    local ending, transactions
-    local producer = { begin = ok, abort = ok, close = ok }
-    function producer:send_offsets() -- luacheck: ignore 212
-      meanwhile(transactions, place)
-      return nil, "fenced by a newer instance", "_FENCED", "fatal"
+describe("a transaction of a partition that is lost", function()
+  local place = { topic = "payments", partition = 0 }
+  local transactions, producer, ending, part
+
+  local function ok() return true end
+
+  before_each(function()
+    ending, producer = nil, {}
+    local closed = false
+    for _, method in ipairs { "begin", "send_offsets", "commit", "abort", "close" } do
+      producer[method] = function(self, options)
+        assert(not closed, method .. " of a producer that is closed")
+        closed = method == "close"
+        if self["on_" .. method] then return self["on_" .. method](options) end
+        return true
+      end
     end
     transactions = transaction.new {
       settings = { group = "g", transactional = true }, script = { handle = ok }, kafka = {}, task = task,
       log = { warn = ok, error = ok }, properties = function() return {} end,
-      session = { partitions = { payments = {} }, finish = function(_, outcome) ending = outcome end },
+      session = { partitions = { payments = {} }, say = ok, finish = function(_, outcome) ending = outcome end },
     }
     transactions.next_state = { producer = producer, floor = 0, failures = 0 }
     transactions:script_of(place)
     transactions.states["payments/0"].ready = true
-    local part = { topic = "payments", partition = 0, committed = 0, position = function() return 3 end }
+    part = { topic = "payments", partition = 0, committed = 0, position = function() return 3 end }
+  end)
+
+  -- The code for the session.
+  local function commit()
     local done, _, code
     task.run(function()
       done, _, code = transactions:commit({ topic = "payments", partition = 0, offset = 3, part = part }, 10)
     end)
     assert.is_nil(done)
-    return code, ending
+    return code
   end
 
-  it("says that somebody has the partition", function()
-    assert.equal("TAKEN", (commit(function() end)))
+  local function fenced() return nil, "fenced by a newer instance", "_FENCED", "fatal" end
+
+  it("says that somebody has the partition where it is fenced and has lost nothing", function()
+    producer.on_send_offsets = fenced
+    assert.equal("TAKEN", commit())
   end)
 
-  it("has lost nothing more where the group took the partition away in the same moment", function()
-    assert.equal("LOST", (commit(function(transactions, place) transactions:leave { place } end)))
+  it("is fenced by right where the group took the partition away in the same moment", function()
+    function producer.on_send_offsets()
+      transactions:leave { place }
+      return fenced()
+    end
+    assert.equal("LOST", commit())
+  end)
+
+  it("is fenced by right where that happens while its producer is closed", function()
+    producer.on_send_offsets = fenced
+    function producer.on_close() transactions:leave { place } end
+    assert.equal("LOST", commit())
+  end)
+
+  it("asks nothing more of a producer that was closed while the broker was waited for", function()
+    function producer.on_send_offsets()
+      transactions:leave { place }
+      return nil, "not yet", "CONCURRENT_TRANSACTIONS", "retriable"
+    end
+    assert.equal("LOST", commit())
+  end)
+
+  it("is not aborted again after its producer was closed", function()
+    local state = transactions.states["payments/0"]
+    state.open = true
+    function producer.on_abort()
+      transactions:drop(state)
+      return nil, "not yet", "CONCURRENT_TRANSACTIONS", "retriable"
+    end
+    task.run(function() transactions:leave { place } end)
   end)
 
   it("ends nobody who gives up what the group took away", function()
-    local code, ending = commit(function(transactions, place)
-      local state = transactions.states["payments/0"]
-      transactions:leave { place }
-      transactions:give_up(state, "fenced")
-    end)
-    assert.equal("LOST", code)
+    local state = transactions.states["payments/0"]
+    transactions:leave { place }
+    transactions:give_up(state, "fenced")
     assert.is_nil(ending)
   end)
 end)

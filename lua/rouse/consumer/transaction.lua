@@ -91,11 +91,19 @@ end
 
 -- ---- calls of librdkafka's transactions ----
 
+-- A call of the partition's producer, which may have been dropped since: who leaves a lost partition waits for nobody.
+-- Returns what it returns, or nil, message, code, means.
+function methods:call(state, method, options)
+  local producer = state.producer
+  if not producer then return nil, "the transaction was aborted", "ABORTED" end
+  return producer[method](producer, options)
+end
+
 -- Makes a call until it succeeds, fails for good or the session is over.
 -- Returns true, or nil, message, code, means.
-function methods:persist(fn)
+function methods:persist(state, method, options)
   while true do
-    local ok, message, code, means = fn()
+    local ok, message, code, means = self:call(state, method, options)
     if ok then return true end
     if means ~= "retriable" and (means or code ~= "TIMEDOUT") then return nil, message, code, means end
     if self.session.draining then return nil, message, code, means end
@@ -112,12 +120,11 @@ function methods:drop(state)
 end
 
 function methods:abort(state)
-  local producer = state.producer
   state.covers, state.broken = 0, nil
-  if not producer or not state.open then return end
+  if not state.producer or not state.open then return end
   local deadline = self.task.monotonic() + TIMEOUT
   repeat
-    local ok, _, code, means = producer:abort { timeout = ENDING }
+    local ok, _, code, means = self:call(state, "abort", { timeout = ENDING })
     if ok then
       state.open = false
       return
@@ -136,9 +143,7 @@ function methods:open(state)
   if not producer then return nil, message, code, "fatal" end
   state.producer = producer
   local ok, means
-  ok, message, code, means = self:persist(function()
-    return producer:init_transactions { timeout = TIMEOUT }
-  end)
+  ok, message, code, means = self:persist(state, "init_transactions", { timeout = TIMEOUT })
   if ok then return true end
   self:drop(state)
   return nil, message, code, means

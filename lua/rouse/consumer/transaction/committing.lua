@@ -10,7 +10,7 @@ local methods = {}
 
 -- Commits what the transaction holds with `offset`. Returns true, or nil, message, code, means.
 function methods:end_transaction(state, offset, timeout)
-  local s, producer = self.session, state.producer
+  local s = self.session
   local claim = self.claims[common.key(state)]
   if claim then
     -- A transaction's offsets are not refused while the group has members, as a plain commit is:
@@ -21,22 +21,18 @@ function methods:end_transaction(state, offset, timeout)
   end
   local ok, message, code, means
   if not state.open then
-    ok, message, code, means = producer:begin()
+    ok, message, code, means = self:call(state, "begin")
     if not ok then return nil, message, code, means end
     state.open = true
   end
-  ok, message, code, means = self:persist(function()
-    return producer:send_offsets {
-      offsets = { { topic = state.topic, partition = state.partition, offset = offset,
-        metadata = claim and claim.name } },
-      consumer = not claim and s.consumer or nil, group = claim and self.settings.group or nil,
-      timeout = common.TIMEOUT,
-    }
-  end)
+  ok, message, code, means = self:persist(state, "send_offsets", {
+    offsets = { { topic = state.topic, partition = state.partition, offset = offset,
+      metadata = claim and claim.name } },
+    consumer = not claim and s.consumer or nil, group = claim and self.settings.group or nil,
+    timeout = common.TIMEOUT,
+  })
   if ok then
-    ok, message, code, means = self:persist(function()
-      return producer:commit { timeout = common.TIMEOUT }
-    end)
+    ok, message, code, means = self:persist(state, "commit", { timeout = common.TIMEOUT })
   end
   if not ok then return nil, message, code, means end
   state.open, state.covers, state.done, state.base = false, 0, offset, offset
@@ -88,7 +84,7 @@ function methods:commit(item, timeout)
     item.offset = part.committed -- what it had finished is aborted
     return true
   elseif not state or state.over or not state.ready then
-    return nil, "no transaction", "ABORTED"
+    return nil, "no transaction", state and "ABORTED" or "LOST"
   elseif item.offset <= math.max(state.floor, state.done) and state.covers == 0 then
     return true
   end
@@ -116,7 +112,9 @@ end
 -- What a transaction that was not committed means for its partition. Returns the code for the session: LOST where the group
 -- took the partition away meanwhile, and whoever has it now has fenced us by right.
 function methods:fail(state, part, message, code, means)
-  if common.FENCED[code] then
+  if self:left(state) then
+    return "LOST" -- what ends the transaction is under way
+  elseif common.FENCED[code] then
     state.over = true
     self:drop(state)
     return self:left(state) and "LOST" or "TAKEN"
