@@ -19,16 +19,8 @@ return {
 ]]
 
 local function consume(scope, sut, env, delay)
-  local path = scope:log("script")
-  local file = assert(io.open(path, "w"))
-  file:write(SLOW:format(delay or "0"))
-  file:close()
-  return scope:spawn {
-    command = { support.rouse, "run", path }, name = "consumer",
-    env = support.merge(support.kafka "plaintext", {
-      KAFKA_TOPIC = sut.topic, CONSUMER_GROUP = sut.group, IDLE_TIMEOUT = "1",
-    }, env),
-  }
+  local path = scope:file("script", SLOW:format(delay or "0"))
+  return copies.consume(scope, sut, path, support.merge({ IDLE_TIMEOUT = "1" }, env))
 end
 
 -- How often each record was handled, by "partition/offset", and how many there were in all.
