@@ -154,6 +154,41 @@ describe("watch", function()
     assert.is_not_nil(w:take("submit"))
   end)
 
+  it("does not take its own commit for somebody else's work where a reading was sent before it and is answered after it", function()
+    local w = new { units = { { job = "payments-consumer", group = "payments-group", mode = "lag", assign = "index",
+      topics = { payments = { reset = "latest" } }, spec = {} } }, commits = { payments = { [0] = 167 } }, ends = 200 }
+    w:send { kind = "rung", topic = "payments", partition = 0, error = "_AUTO_OFFSET_RESET", offset = 167 }
+    w.ends = 0 -- made anew
+    w:settle()
+    local commit = assert(w:take("commit"))
+    w:send { kind = "reevaluate" }
+    w:answer_list() -- the reading is on its way
+    w:send { kind = "committed", unit = commit.unit, topic = "payments", partition = 0, offset = 0 }
+    w:answer_read() -- and tells of 167
+    assert.equal(0, w.engine.units[1].parts[1].committed)
+    w.commits.payments[0] = 0
+    w:settle()
+    w:pass(61)
+    w:record("payments", 0, 0)
+    w:settle()
+    assert.is_not_nil(w:take("submit"))
+  end)
+
+  it("does not take its own commit for somebody else's work where the answer to it is lost", function()
+    local w = new { units = { { job = "payments-consumer", group = "payments-group", mode = "lag", assign = "index",
+      topics = { payments = { reset = "latest" } }, spec = {} } }, commits = { payments = {} }, ends = 55 }
+    local commit = assert(w:take("commit"))
+    w:send { kind = "committed", unit = commit.unit, topic = "payments", partition = 0, error = "_TIMED_OUT" }
+    w.engine.units[1].dirty, w.engine.units[1].due = false, w.clock -- commits alone are read
+    w:send { kind = "timer" }
+    w:answer_read()
+    w.commits.payments[0] = 55 -- carried out late
+    w:pass(70)
+    w:record("payments", 0, 55)
+    w:settle()
+    assert.is_not_nil(w:take("submit"))
+  end)
+
   it("reports a run that is active without a commit while there is work, once", function()
     local w = new()
     w:record("payments", 0, 0)

@@ -251,6 +251,9 @@ function Bounds:got(world, o, unit, item)
     later(mine, world.clock, "a run was found")
   else
     failed(self, world, o, unit, "CONFLICT")
+    if o.skew < 0 then
+      o.listed = nil -- whether there is a run shows in the next list, and to this clock it was created just then
+    end
   end
 end
 

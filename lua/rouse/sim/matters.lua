@@ -36,6 +36,8 @@ local SKIPPED <const> = {
   created = true, created_at = true, accepted_at = true, last_wake = true, woken_at = true, born = true, listed = true,
   -- What removals of runs rest on: rouse.sim.moves keeps runs from ever being old enough.
   rested = true, over = true, forget_at = true,
+  -- Where runs vanish: here they stay.
+  late = true,
   -- A run joins the list when its submit is answered, and no list is under way then: the next one shows it.
   accepted = true,
   -- Lists are as old as two late answers at most when something rests on them.

@@ -186,9 +186,12 @@ function Oracle:created(world, o, item, run, code)
       run.starts[key(name, partition)] = world.cluster:start(unit.group, name, partition, topic.reset) or -1
     end
   end
+  run.late = item.late
   for _, other in ipairs(world.project.runs) do
+    -- Where runs vanish, names come again: neither another observer's submit nor one carried out late has to collide.
+    local reused = world.project.vanish and (#world.observers > 1 or run.late or other.late)
     if other ~= run and other.job == run.job and other.created and not item.basis.known[other.name]
-      and not (world.project.vanish and #world.observers > 1) and (world.project.vanished or 0) <= item.basis.seen then
+      and not reused and (world.project.vanished or 0) <= item.basis.seen then
       world:violate("W4", "%s was created beside %s, which came after the list it rests on", run.name, other.name)
     end
   end

@@ -128,7 +128,7 @@ function events.on_offsets(engine, event)
   end
   local refreshing = unit.phase == "refreshing"
   if event.error then
-    unit.phase = "idle"
+    unit.phase, unit.overtaken = "idle", nil
     unit.unread = event.error
     unit.read_failures = unit.read_failures + 1
     engine:look_in(unit, backoff.delay(unit.read_failures, { first = 1, max = 30, random = engine.random }))
@@ -136,6 +136,11 @@ function events.on_offsets(engine, event)
     return
   end
   unit.read_failures = 0
+  if unit.overtaken then
+    -- Sent before a commit of ours was answered: nobody knows which of the two it tells of.
+    unit.phase, unit.overtaken, unit.dirty = "idle", nil, true
+    return
+  end
   local busy = #coverage.of(engine.targets[unit.target].runs, unit, engine.jobs).runs > 0
   local failed
   for _, read in ipairs(event.parts) do
@@ -145,15 +150,18 @@ function events.on_offsets(engine, event)
       -- A commit that is gone: the low offset counts, and has to be read.
       unit.dirty = unit.dirty or (part.committed and read.committed == false and not read.low)
       local move = facts.take(part, read, unit.topics[read.topic].reset)
+      if move then
+        part.calm_commit = nil -- it is we who will move it, also when the answer to that is lost
+      end
       if move and (refreshing or busy) then
         -- A run may be about to commit there, and ours would skip what it has not handled: list first, wait for its end.
         unit.dirty = unit.dirty or refreshing
       elseif move and not part.moving then
-        part.moving, part.calm_commit = true, nil
+        part.moving = true
         engine:effect { kind = "commit", unit = unit.id, topic = part.topic, partition = part.partition,
           offset = part.end_offset, refused = part.refused or nil }
       end
-      if not read.error then
+      if not read.error and not move then
         watch.read(unit, part)
       end
     end
@@ -177,6 +185,7 @@ function events.on_committed(engine, event)
     return
   end
   part.moving = nil
+  unit.overtaken = unit.phase == "reading" or unit.phase == "refreshing" or nil
   if event.error then
     part.error = event.error -- refused: the start stays unknown
     engine:look_in(unit, watch.ACTIVE)
