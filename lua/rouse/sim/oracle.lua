@@ -267,7 +267,8 @@ end
 function Oracle:instance_ended(world, run)
   if run.live == 0 then
     run.over = world.clock
-    local empty = true
+    -- A consumer that a schedule made fail, and a broken route's, may take nothing though there is something.
+    local empty = not run.nature.fate and not world.config.broken[run.job]
     for _, each in pairs(run.instances) do
       empty = empty and (each.took or 0) == 0
     end
