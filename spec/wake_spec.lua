@@ -406,6 +406,46 @@ describe("wake", function()
       assert.equal(0, w.armed["payments/0"])
     end)
 
+    it("does not ring again and again while a partition cannot be read, and does once it can", function()
+      local w = world.new { units = { unit() }, commits = commits(0) }
+      w:start { payments = 1 }
+      w.read_error = "UNSTABLE_OFFSET_COMMIT"
+      for _ = 1, 20 do -- the record is there, and rings wherever the doorbell is armed before it
+        w:record("payments", 0, 0)
+        w:settle()
+      end
+      local listings = 0
+      for _, effect in ipairs(w.log) do
+        listings = listings + (effect.kind == "list" and 1 or 0)
+      end
+      assert.is_true(listings <= 3)
+      w.read_error = nil
+      w:pass(6)
+      assert.equal(0, w.armed["payments/0"])
+      w:record("payments", 0, 0)
+      w:settle()
+      assert.is_not_nil(w:take("submit"))
+    end)
+
+    it("does not take what was proven before a reading failed for proven", function()
+      for _, whole in ipairs { false, true } do
+        local w = world.new { units = { unit() }, commits = commits(0) }
+        w:start { payments = 1 }
+        w:record("payments", 0, 0)
+        w:answer_list()
+        if whole then
+          w:send { kind = "offsets", unit = w:take("read").unit, error = "_TIMED_OUT", message = "timed out" }
+        else
+          w.read_error = "NOT_LEADER_FOR_PARTITION"
+          w:settle()
+          w.read_error = nil
+        end
+        w:pass(6) -- the topic is made anew meanwhile, and holds a transaction that was aborted
+        assert.is_nil(w:take("submit"))
+        assert.equal(0, w.armed["payments/0"])
+      end
+    end)
+
     it("keeps the start when a partition cannot be read", function()
       local w = world.new { units = { unit() }, commits = commits(9) }
       w:start { payments = 1 }

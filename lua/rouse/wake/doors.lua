@@ -61,21 +61,25 @@ local function probe(self, unit, part)
   part.probe_until = wanted and part.probe_until or nil
 end
 
+-- Where a part waits for a record that changes something.
+local function where(part)
+  if part.covered or part.submitting or part.start == nil then
+    return nil
+  elseif part.error then
+    return part.want -- once it has rung it stays silent, or it would ring again for as long as the reading fails
+  elseif facts.has_work(part) then
+    return part.ignored and part.proof < part.ignored and part.ignored or part.held or part.start
+  end
+  return part.start
+end
+
 --- Where the doorbell should stand for each part of the unit.
 function doors.settle(self, unit)
   if unit.mode ~= "lag" then
     return
   end
   for _, part in ipairs(unit.parts) do
-    if part.covered or part.submitting or part.start == nil then
-      part.want = nil
-    elseif part.ignored and facts.has_work(part) and part.proof < part.ignored then
-      part.want = part.ignored
-    elseif part.held and facts.has_work(part) then
-      part.want = part.held
-    else
-      part.want = part.start
-    end
+    part.want = where(part)
     probe(self, unit, part)
     self.touched[doors.of(self, part.topic, part.partition)] = true
   end

@@ -131,6 +131,9 @@ function events.on_offsets(engine, event)
     unit.phase, unit.overtaken = "idle", nil
     unit.unread = event.error
     unit.read_failures = unit.read_failures + 1
+    for _, part in ipairs(unit.parts) do
+      part.proof = nil -- as in facts.take
+    end
     engine:look_in(unit, backoff.delay(unit.read_failures, { first = 1, max = 30, random = engine.random }))
     engine:note(unit, "read_failed", { reason = event.message, error = event.error })
     return

@@ -26,6 +26,7 @@ end
 function facts.take(part, read, reset)
   part.error = read.error
   if read.error then
+    part.proof = nil -- it would be older than what the next reading tells, of another topic of this name even
     return false
   end
   part.low = read.low or part.low
