@@ -154,6 +154,15 @@ function Bounds:up(world)
   self:everybody(world.clock + 2 + 10, "Kafka came back") -- a reading that began before times out
 end
 
+--- An observer sees a run for the first time, also again after a list without it. By a clock set back, it was created just now.
+local function dated(self, world, o, run)
+  for _, unit in ipairs(o.skew < 0 and world.oracle.units or {}) do
+    if unit.job == run.job then
+      later(self:of(unit), world.clock + (unit.spec.dedup_window or 0), "the dedup window of a clock set back")
+    end
+  end
+end
+
 function Bounds:listed(world, o, item)
   local took = world.clock - item.sent
   if item.failed then
@@ -161,10 +170,14 @@ function Bounds:listed(world, o, item)
     self:everybody(world.clock + math.min(60, 2 ^ (self.lists[o.id] - 1)), "a listing failed")
   else
     self.lists[o.id] = 0
-    for _, unit in ipairs(o.skew < 0 and not o.listed and world.oracle.units or {}) do
-      later(self:of(unit), world.clock + (unit.spec.dedup_window or 0), "the dedup window of a clock set back")
+    local before = o.dated or {}
+    o.dated = {}
+    for _, run in ipairs(item.runs) do
+      o.dated[run.name] = true
+      if not before[run.name] then
+        dated(self, world, o, run)
+      end
     end
-    o.listed = true
     if world.clock - item.seen > took then
       self:everybody(world.clock + ACTIVE, "a listing was stale")
     end
@@ -249,11 +262,9 @@ function Bounds:got(world, o, unit, item)
   if item.run then
     mine.flying_of[o.id] = nil
     later(mine, world.clock, "a run was found")
+    dated(self, world, o, item.run)
   else
     failed(self, world, o, unit, "CONFLICT")
-    if o.skew < 0 then
-      o.listed = nil -- whether there is a run shows in the next list, and to this clock it was created just then
-    end
   end
 end
 

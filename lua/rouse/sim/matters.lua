@@ -33,7 +33,7 @@ local SKIPPED <const> = {
   -- Set before it is read, whenever it is.
   was_served = true, rang = true,
   -- What dedup windows, waits of rules and clocks set back rest on.
-  created = true, created_at = true, accepted_at = true, last_wake = true, woken_at = true, born = true, listed = true,
+  created = true, created_at = true, accepted_at = true, last_wake = true, woken_at = true, born = true, dated = true,
   -- What removals of runs rest on: rouse.sim.moves keeps runs from ever being old enough.
   rested = true, over = true, forget_at = true,
   -- Where runs vanish: here they stay.
@@ -45,7 +45,7 @@ local SKIPPED <const> = {
   -- Whether an instance failed or not: its run is over either way, and its records wait or do not.
   ok = true, took = true,
   -- The same tables as elsewhere: runs by name; the oracle's unit of a run.
-  by_name = true, unit = true,
+  by_name = true, listed = true, unit = true,
 }
 
 -- Where "no" and "not known" are two things.
