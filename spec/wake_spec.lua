@@ -427,6 +427,34 @@ describe("wake", function()
       assert.is_not_nil(w:take("submit"))
     end)
 
+    it("asks for no list of runs while nothing can be read, and for one once it can", function()
+      for _, whole in ipairs { false, true } do
+        local w = world.new { units = { unit() }, commits = commits(0) }
+        w:start { payments = 1 }
+        local function fail(seconds)
+          local stop = w.clock + seconds
+          while w.clock < stop do
+            w:pass(1)
+          end
+        end
+        local function listings()
+          local count = 0
+          for _, effect in ipairs(w.log) do
+            count = count + (effect.kind == "list" and 1 or 0)
+          end
+          return count
+        end
+        w[whole and "reading_error" or "read_error"] = "LEADER_NOT_AVAILABLE"
+        fail(70)
+        local before = listings()
+        fail(600)
+        assert.equal(before, listings())
+        w.read_error, w.reading_error = nil, nil
+        fail(35)
+        assert.equal(before + 1, listings())
+      end
+    end)
+
     it("does not take what was proven before a reading failed for proven", function()
       for _, whole in ipairs { false, true } do
         local w = world.new { units = { unit() }, commits = commits(0) }

@@ -208,7 +208,7 @@ end
 
 --- Whether an idle unit needs the run list, or only its commits.
 local function needs_list(unit)
-  if unit.dirty or unit.unlisted or unit.mode == "claims" or (unit.active or 0) > 0 or unit.unread then
+  if unit.dirty or unit.unlisted or unit.mode == "claims" or (unit.active or 0) > 0 then
     return true
   elseif unit.calm == false then
     return true -- a run has just ended: only a list without it makes the unit calm again (rouse.wake.watch)
@@ -237,7 +237,7 @@ local function begin(self, unit)
     unit.phase, unit.dirty = "waiting", false
   else
     unit.phase = "refreshing"
-    self:effect { kind = "read", unit = unit.id, commits = all_committed(unit) }
+    self:effect { kind = "read", unit = unit.id, commits = not unit.unread and all_committed(unit) }
   end
 end
 

@@ -76,6 +76,9 @@ end
 function World:answer_read()
   local effect = assert(self:take("read"), "no reading is wanted")
   local parts, unit = {}, self.engine.by_id[effect.unit]
+  if self.reading_error then
+    return self:send { kind = "offsets", unit = effect.unit, error = self.reading_error, message = "down" }
+  end
   for i, part in ipairs(unit.parts) do
     local commits = self.groups[unit.group] or self.commits
     local commit = (commits[part.topic] or {})[part.partition]

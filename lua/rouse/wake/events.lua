@@ -169,8 +169,10 @@ function events.on_offsets(engine, event)
       end
     end
   end
+  local recovered = unit.unread and not failed
   unit.unread = failed
   if refreshing then
+    unit.dirty = unit.dirty or recovered or false
     unit.phase = "idle"
     doors.settle(engine, unit)
     engine:look_in(unit, failed and watch.ACTIVE or watch.IDLE)
