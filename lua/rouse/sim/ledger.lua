@@ -85,13 +85,18 @@ function Ledger:known()
   return names
 end
 
+--- A reading, or that it failed: what was proven before that counts no more.
 function Ledger:read(item)
+  if item.failed then
+    self.proofs[item.unit] = {}
+    return
+  end
   local reads, proofs = self.reads[item.unit] or {}, self.proofs[item.unit]
   self.reads[item.unit] = reads
   for _, part in ipairs(item.parts) do
     local id = key(part.topic, part.partition)
     if part.error then
-      reads[id] = { error = part.error }
+      reads[id], proofs[id] = { error = part.error }, nil
     else
       local before = reads[id] or {}
       local low = part.low or before.low or 0

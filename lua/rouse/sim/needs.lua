@@ -28,33 +28,44 @@ local function truth(world, unit)
   return index, shared, live
 end
 
---- Partitions with a consumable record past the group's start that no live instance covers.
+-- Partitions of a unit with a consumable record past the group's start that no instance covers by index.
+local function waiting(oracle, world, unit, index)
+  local list = {}
+  for _, name in ipairs(unit.names) do
+    local topic = unit.topics[name]
+    local count = world.cluster.topics[name] and world.cluster.topics[name].count or 0
+    for partition = 0, count - 1 do
+      local id = key(name, partition)
+      local start = world.cluster:start(unit.group, name, partition, topic.reset)
+      local record = start and world.cluster:consumable(name, partition, start)
+      local ignored = oracle.bounds:ignored(unit, id)
+      if record and not index[id] and not (ignored and not world.cluster:consumable(name, partition, ignored)) then
+        list[#list + 1] = { id = id, record = record, order = #list, at = oracle.bounds:allowed(unit, id) }
+      end
+    end
+  end
+  return list
+end
+
+--- What waits: partitions beyond those that the instances which share the group may serve. Nobody can tell which ones those are;
+--- here it is those that may wait the shortest.
 function needs.recount(oracle, world)
   for _, unit in ipairs(oracle.units) do
     if unit.mode == "lag" and not unit.gone and not world.config.broken[unit.job] then
       local index, shared, live = truth(world, unit)
       local capped = unit.spec.max_instances and live >= unit.spec.max_instances
-      for _, name in ipairs(unit.names) do
-        local topic = unit.topics[name]
-        local count = world.cluster.topics[name] and world.cluster.topics[name].count or 0
-        for partition = 0, count - 1 do
-          local id = key(name, partition)
-          local start = world.cluster:start(unit.group, name, partition, topic.reset)
-          local record = start and world.cluster:consumable(name, partition, start)
-          local open = record and not index[id] and not capped
-          if open and shared > 0 then
-            shared, open = shared - 1, false
-          end
-          if open and oracle.bounds:ignored(unit, id) then
-            open = world.cluster:consumable(name, partition, oracle.bounds:ignored(unit, id)) ~= nil
-          end
-          if not open then
-            unit.needs[id] = nil
-          elseif not unit.needs[id] then
-            unit.needs[id] = { since = world.clock, record = record }
-          end
+      local list, kept = capped and {} or waiting(oracle, world, unit, index), {}
+      table.sort(list, function(a, b)
+        if a.at ~= b.at then
+          return a.at < b.at
         end
+        return a.order < b.order
+      end)
+      for i = shared + 1, #list do
+        local it = list[i]
+        kept[it.id] = unit.needs[it.id] or { since = world.clock, record = it.record }
       end
+      unit.needs = kept
     end
   end
 end

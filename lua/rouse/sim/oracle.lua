@@ -122,9 +122,7 @@ function Oracle:listed(world, o, item)
 end
 
 function Oracle:read(world, o, item)
-  if not item.failed then
-    self.ledgers[o.id]:read(item)
-  end
+  self.ledgers[o.id]:read(item)
   self.bounds:read(world, o, item)
 end
 

@@ -120,6 +120,13 @@ function events.on_runs(engine, event)
   end
 end
 
+-- A reading told nothing: what was proven before it counts no more, as in facts.take.
+local function forget_proofs(unit)
+  for _, part in ipairs(unit.parts) do
+    part.proof = nil
+  end
+end
+
 --- Offsets arrived: { unit, parts = { { topic, partition, committed|false, low, end_offset, error } } } or { unit, error }.
 function events.on_offsets(engine, event)
   local unit = engine.by_id[event.unit]
@@ -131,9 +138,7 @@ function events.on_offsets(engine, event)
     unit.phase, unit.overtaken = "idle", nil
     unit.unread = event.error
     unit.read_failures = unit.read_failures + 1
-    for _, part in ipairs(unit.parts) do
-      part.proof = nil -- as in facts.take
-    end
+    forget_proofs(unit)
     engine:look_in(unit, backoff.delay(unit.read_failures, { first = 1, max = 30, random = engine.random }))
     engine:note(unit, "read_failed", { reason = event.message, error = event.error })
     return
@@ -142,6 +147,7 @@ function events.on_offsets(engine, event)
   if unit.overtaken then
     -- Sent before a commit of ours was answered: nobody knows which of the two it tells of.
     unit.phase, unit.overtaken, unit.dirty = "idle", nil, true
+    forget_proofs(unit)
     return
   end
   local busy = #coverage.of(engine.targets[unit.target].runs, unit, engine.jobs).runs > 0
