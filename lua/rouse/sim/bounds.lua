@@ -226,12 +226,6 @@ function Bounds:ignored(unit, id)
   return self:of(unit).ignored[id]
 end
 
---- Until when a partition of its own may wait anyway.
-function Bounds:allowed(unit, id)
-  local part = self:of(unit).parts[id]
-  return part and part.at or 0
-end
-
 function Bounds:submitting(world, o, unit)
   local mine = self:of(unit)
   mine.flying_of[o.id] = world.clock

@@ -29,7 +29,7 @@ local function truth(world, unit)
 end
 
 -- Partitions of a unit with a consumable record past the group's start that no instance covers by index.
-local function waiting(oracle, world, unit, index)
+local function waiting(oracle, world, unit, index, shared)
   local list = {}
   for _, name in ipairs(unit.names) do
     local topic = unit.topics[name]
@@ -40,7 +40,8 @@ local function waiting(oracle, world, unit, index)
       local record = start and world.cluster:consumable(name, partition, start)
       local ignored = oracle.bounds:ignored(unit, id)
       if record and not index[id] and not (ignored and not world.cluster:consumable(name, partition, ignored)) then
-        list[#list + 1] = { id = id, record = record, order = #list, at = oracle.bounds:allowed(unit, id) }
+        local at = shared > 0 and oracle.bounds:deadline(world, unit, id, { since = world.clock }) or 0
+        list[#list + 1] = { id = id, record = record, order = #list, at = at }
       end
     end
   end
@@ -48,13 +49,13 @@ local function waiting(oracle, world, unit, index)
 end
 
 --- What waits: partitions beyond those that the instances which share the group may serve. Nobody can tell which ones those are;
---- here it is those that may wait the shortest.
+--- here it is those that might wait the shortest from now on.
 function needs.recount(oracle, world)
   for _, unit in ipairs(oracle.units) do
     if unit.mode == "lag" and not unit.gone and not world.config.broken[unit.job] then
       local index, shared, live = truth(world, unit)
       local capped = unit.spec.max_instances and live >= unit.spec.max_instances
-      local list, kept = capped and {} or waiting(oracle, world, unit, index), {}
+      local list, kept = capped and {} or waiting(oracle, world, unit, index, shared), {}
       table.sort(list, function(a, b)
         if a.at ~= b.at then
           return a.at < b.at
