@@ -14,6 +14,7 @@ local events = require "rouse.wake.events"
 local facts = require "rouse.wake.facts"
 local naming = require "rouse.wake.naming"
 local reload = require "rouse.wake.reload"
+local renewal = require "rouse.wake.renewal"
 local watch = require "rouse.wake.watch"
 
 local wake = {}
@@ -51,7 +52,7 @@ function wake.new(options)
   local engine = setmetatable({
     units = {}, by_id = {}, jobs = options.jobs or {}, decide = options.decide, quota = options.quota or {},
     renew = options.renew, random = options.random or math.random, targets = {}, doors = {}, touched = {}, ended = {},
-    windows = {}, retired = {}, removed = {}, created = {}, rested = {}, last_alive = {}, forget_at = 0,
+    windows = {}, retired = {}, renewing = {}, removed = {}, created = {}, rested = {}, last_alive = {}, forget_at = 0,
     gather = options.gather or wake.GATHER, effects = {}, now = 0, clock = 0,
   }, Engine)
   for _, given in ipairs(options.units) do
@@ -190,7 +191,7 @@ function Engine:evaluate(unit)
     decide(self, unit, open)
   end
   doors.settle(self, unit)
-  watch.renew(self, unit)
+  renewal.look(self, unit)
 end
 
 --- Holds parts that had work and got no instance: they count with the end they were evaluated at, until looked at again.
@@ -207,8 +208,10 @@ end
 -- ---- after every event ----
 
 --- Whether an idle unit needs the run list, or only its commits.
-local function needs_list(unit)
+local function needs_list(engine, unit)
   if unit.dirty or unit.unlisted or unit.mode == "claims" or (unit.active or 0) > 0 then
+    return true
+  elseif renewal.is_due(engine, unit) then
     return true
   elseif unit.calm == false then
     return true -- a run has just ended: only a list without it makes the unit calm again (rouse.wake.watch)
@@ -233,7 +236,7 @@ end
 
 local function begin(self, unit)
   unit.due = nil
-  if needs_list(unit) then
+  if needs_list(self, unit) then
     unit.phase, unit.dirty = "waiting", false
   else
     unit.phase = "refreshing"

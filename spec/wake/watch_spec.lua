@@ -202,32 +202,6 @@ describe("watch", function()
     assert.same({ 0 }, told)
   end)
 
-  it("renews the offsets of a quiet group, and not while a run is active", function()
-    local w = new { engine = function(engine) engine.renew = { first = 100, every = 1000 } end }
-    w:pass(90)
-    assert.is_nil(w:take("renew"))
-    w:pass(100)
-    assert.same({ { topic = "payments", partition = 0 } }, w:take("renew").partitions)
-    w:pass(900)
-    assert.is_nil(w:take("renew"))
-    w:record("payments", 0, 0)
-    w:settle()
-    w:accept(w:take("submit"), { status = "running", running = 1 })
-    w:pass(2000)
-    assert.is_nil(w:take("renew"))
-  end)
-
-  it("renews the offsets of a group whose run has ended, without another ring", function()
-    local w = new { engine = function(engine) engine.renew = { first = 100, every = 1000 } end }
-    w:record("payments", 0, 0)
-    w:settle()
-    local run = w:accept(w:take("submit"))
-    w.commits.payments[0] = 1
-    run.status, run.succeeded_indices, run.completed_at = "completed", { 0 }, w.now
-    w:pass(300)
-    assert.is_not_nil(w:take("renew"))
-  end)
-
   it("counts attempts anew where a start comes back after progress, in a topic made anew", function()
     local w = new()
     local function round(offset, commit)
@@ -273,72 +247,6 @@ describe("watch", function()
       for _ in pairs(memory) do count = count + 1 end
     end
     assert.is_true(count < 20, count .. " runs are remembered")
-  end)
-
-  describe("renewal", function()
-    local function renewing(fields)
-      fields = fields or {}
-      fields.engine = function(engine) engine.renew = { first = 100, every = 86400 } end
-      return new(fields)
-    end
-
-    it("that failed is tried again soon, ever more slowly, until it succeeds", function()
-      local w = renewing()
-      w:pass(200)
-      local gaps, before = {}, nil
-      for i = 1, 4 do
-        local effect = assert(w:take("renew"), i)
-        gaps[i], before = before and w.clock - before, w.clock
-        w:send { kind = "renewed", unit = effect.unit, error = "_TIMED_OUT", message = "timed out" }
-        assert.equal("not_renewed", w.last_note.code)
-        for _ = 1, 20 do
-          if not w:pending("renew") then w:pass(60) end
-        end
-      end
-      assert.is_true(gaps[2] <= 60 and gaps[4] > gaps[2] and gaps[4] < 1200)
-      w:send { kind = "renewed", unit = assert(w:take("renew")).unit }
-      w:pass(80000)
-      assert.is_nil(w:take("renew"))
-      w:pass(7000)
-      assert.is_not_nil(w:take("renew"))
-    end)
-
-    it("comes when it is due, not only with the next reading of commits", function()
-      local w = new { engine = function(engine) engine.renew = { first = 20, every = 25 } end }
-      for _, at in ipairs { 20, 45 } do
-        w:pass(at - 1 - w.clock)
-        assert.is_nil(w:take("renew"))
-        w:pass(1.5)
-        w:send { kind = "renewed", unit = assert(w:take("renew")).unit }
-      end
-    end)
-
-    it("is not asked for twice while its answer is on its way", function()
-      local w = renewing()
-      w:pass(2000)
-      assert.is_not_nil(w:take("renew"))
-      assert.is_nil(w:take("renew"))
-    end)
-
-    it("renews a quiet partition while another one of the group is always served by index", function()
-      local w = renewing { commits = { payments = { [0] = 0, [1] = 7 } } }
-      w:start { payments = 2 }
-      w:record("payments", 0, 0)
-      w:settle()
-      w:accept(w:take("submit"), { status = "running", running = 1 })
-      w:pass(300)
-      assert.same({ { topic = "payments", partition = 1 } }, w:take("renew").partitions)
-    end)
-
-    it("is left to the members of a group that instances share", function()
-      local w = renewing()
-      w.engine.units[1].assign = "group"
-      w:record("payments", 0, 0)
-      w:settle()
-      w:accept(w:take("submit"), { status = "running", running = 1 })
-      w:pass(2000)
-      assert.is_nil(w:take("renew"))
-    end)
   end)
 
   it("lets a quarantined partition go at once when its group moves", function()

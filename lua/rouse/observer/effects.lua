@@ -1,6 +1,7 @@
 --- Performs the wake engine's effects: what waits runs in a task of its own and comes back as an event.
 local log = require "rouse.log"
 local reader = require "rouse.observer.reader"
+local renewal = require "rouse.wake.renewal"
 local task = require "rouse.task"
 
 local effects = {}
@@ -86,34 +87,25 @@ function perform.remove(observer, effect)
   end
 end
 
--- The group has members now: their own commits count, and while they are there nothing expires.
-local SERVED = { UNKNOWN_MEMBER_ID = true, NON_EMPTY_GROUP = true }
-
 --- Commits a quiet group's offsets again, as they are now.
 function perform.renew(observer, effect)
-  local answer = { kind = "renewed", unit = effect.unit }
+  local began = task.monotonic()
   local list, message, code = observer.admin:group_offsets { group = effect.group, partitions = effect.partitions,
     timeout = 10 }
-  local commits = {}
-  for _, item in ipairs(list or {}) do
-    code = code or item.error
-    if item.offset and not item.error then
-      commits[#commits + 1] = item
-    end
-  end
+  local commits, partly, why = renewal.commits(observer.engine, effect, list or {}, task.monotonic() - began)
+  code, message = code or partly, message or why
   if #commits > 0 then
-    local done, why, failed = observer.admin:alter_group_offsets { group = effect.group, partitions = commits,
+    local done, reason, failed = observer.admin:alter_group_offsets { group = effect.group, partitions = commits,
       timeout = 10 }
-    message, code = why or message, failed or code
+    message, code = reason or message, failed or code
     for _, item in ipairs(done or {}) do
       code = code or item.error
     end
   end
-  if SERVED[code] then
+  local answer, members = renewal.answer(effect, code, message)
+  if members then
     log.debug(("offsets of the group %s not renewed: it has members"):format(effect.group))
-  elseif code then
-    answer.error, answer.message = code, message
-  else
+  elseif not answer.error then
     log.debug(("offsets of the quiet group %s renewed"):format(effect.group), { group = effect.group,
       partitions = #commits })
   end

@@ -1,9 +1,9 @@
 --- What a script decides, as the engine asks for it: its rule under its limits, and how offsets are renewed.
 local rouse = require "rouse"
+local renewal = require "rouse.wake.renewal"
 local script_file = require "rouse.script"
 local task = require "rouse.task"
 local verdicts = require "rouse.verdict"
-local watch = require "rouse.wake.watch"
 
 local rules = {}
 
@@ -33,13 +33,7 @@ end
 ---@param script table
 ---@return { first: number, every: number }|nil
 function rules.renewal(script)
-  local choice = script.observe.renew_offsets
-  if choice == false then
-    return nil
-  elseif type(choice) == "number" then
-    return { first = choice, every = choice }
-  end
-  return watch.RENEW
+  return renewal.choice(script.observe.renew_offsets)
 end
 
 return rules

@@ -2,6 +2,7 @@
 local attempts = require "rouse.wake.attempts"
 local facts = require "rouse.wake.facts"
 local reasons = require "rouse.wake.reasons"
+local renewal = require "rouse.wake.renewal"
 local runs = require "rouse.wake.runs"
 local submit = require "rouse.wake.submit"
 local watch = require "rouse.wake.watch"
@@ -106,6 +107,8 @@ local function decide(engine, unit, open)
   if engine.clock - target.sent + SUBMIT_TIMEOUT > FRESH then
     unit.dirty = true
     return engine:hold(unit, open, "stale", { reason = reasons.stale })
+  elseif renewal.holds(engine, unit) then
+    return engine:hold(unit, open, "renewing", { reason = reasons.renewing })
   end
   local wait_left = (unit.wait_until or 0) - engine.clock
   if wait_left > 0 and not unit.rang then

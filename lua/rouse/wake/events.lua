@@ -5,6 +5,7 @@ local coverage = require "rouse.wake.coverage"
 local doors = require "rouse.wake.doors"
 local facts = require "rouse.wake.facts"
 local reload = require "rouse.wake.reload"
+local renewal = require "rouse.wake.renewal"
 local runs = require "rouse.wake.runs"
 local submit = require "rouse.wake.submit"
 local watch = require "rouse.wake.watch"
@@ -162,7 +163,7 @@ function events.on_offsets(engine, event)
       if move then
         part.calm_commit = nil -- it is we who will move it, also when the answer to that is lost
       end
-      if move and (refreshing or busy) then
+      if move and (refreshing or busy or renewal.holds(engine, unit)) then
         -- A run may be about to commit there, and ours would skip what it has not handled: list first, wait for its end.
         unit.dirty = unit.dirty or refreshing
       elseif move and not part.moving then
@@ -182,7 +183,7 @@ function events.on_offsets(engine, event)
     unit.phase = "idle"
     doors.settle(engine, unit)
     engine:look_in(unit, failed and watch.ACTIVE or watch.IDLE)
-    watch.renew(engine, unit)
+    renewal.plan(engine, unit)
   elseif unit.phase == "reading" then
     engine:evaluate(unit)
   end
@@ -209,10 +210,7 @@ end
 
 --- A renewal of quiet offsets was answered: { unit, error?, message? }.
 function events.on_renewed(engine, event)
-  local unit = engine.by_id[event.unit]
-  if unit then
-    watch.renewed(engine, unit, event)
-  end
+  renewal.answered(engine, event)
 end
 
 --- The answer of a submit: { unit, name, run } or { unit, name, error, message, retry_after }.

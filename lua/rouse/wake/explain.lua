@@ -19,6 +19,7 @@ explain.CODES = {
   conflict = "a run of this name exists, it is looked up", ambiguous = "the answer was lost, the run is looked up",
   list_failed = "the runs could not be listed, so nothing is submitted", quota = "the target is full",
   read_failed = "offsets could not be read, what was known holds", stale = "the list of runs was too old for a submit",
+  renewing = "offsets of the group are being renewed, the submit waits for the answer",
 }
 
 --- What a partition's state means. One of these is every partition's, at any time.

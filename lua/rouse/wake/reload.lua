@@ -57,7 +57,7 @@ local ANSWERS <const> = { reading = "offsets", refreshing = "offsets", submittin
 --- A unit whose answer is still on its way is kept aside until it arrives: another of the same name would be given it.
 local function retire(engine, unit)
   reload.drop(engine, unit, function() return true end)
-  engine.by_id[unit.id], unit.renewing = nil, nil
+  engine.by_id[unit.id] = nil
   if ANSWERS[unit.phase] then
     engine.retired[unit.id] = unit
   end

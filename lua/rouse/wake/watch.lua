@@ -1,6 +1,5 @@
---- What commits tell between evaluations (pure): a group that somebody else serves, a run that makes no progress while there is
---- work, and offsets of quiet groups that have to be renewed before they expire.
-local backoff = require "rouse.backoff"
+--- What commits tell between evaluations (pure): a group that somebody else serves, and a run that makes no progress while there
+--- is work.
 local facts = require "rouse.wake.facts"
 
 local watch = {}
@@ -9,7 +8,6 @@ watch.ACTIVE = 5 -- seconds between evaluations while a run is active
 watch.IDLE = 60 -- seconds between readings of an idle group's commits
 watch.COMMIT_INTERVAL = 10 -- seconds within which a consumer that lives has committed
 watch.STUCK = 900 -- seconds without a commit, while a run is active and there is work
-watch.RENEW = { first = 300, every = 86400 } -- Event Streams keeps offsets of quiet groups for 7 days
 
 --- A run of a job was seen to have ended: every unit that shares a group with it has to know when it looks.
 function watch.ended(engine, job)
@@ -78,50 +76,6 @@ function watch.progress(engine, unit)
       } }
     end
   end
-end
-
-local RETRY <const> = { first = 60, max = 3600 } -- seconds after a renewal that failed
-
---- Renews the offsets of a group in time before the broker forgets them: those of partitions that no run of ours can commit for.
---- While instances share a group it has members, and a broker forgets nothing of theirs.
-function watch.renew(engine, unit)
-  local how = engine.renew
-  if not how or unit.mode ~= "lag" then
-    return
-  end
-  unit.renew_at = unit.renew_at or engine.clock + how.first
-  if engine.clock < unit.renew_at then
-    return engine:look_in(unit, unit.renew_at - engine.clock)
-  elseif unit.renewing or (unit.shared or 0) > 0 or unit.phase ~= "idle" then
-    return
-  end
-  local partitions = {}
-  for _, part in ipairs(unit.parts) do
-    if part.committed and not part.error and not part.indexed and not part.moving then
-      partitions[#partitions + 1] = { topic = part.topic, partition = part.partition }
-    end
-  end
-  if #partitions == 0 then
-    return
-  end
-  unit.renewing = true
-  engine:effect { kind = "renew", unit = unit.id, group = unit.group, partitions = partitions }
-end
-
---- A renewal was answered; one that failed is tried again soon, long before anything expires.
-function watch.renewed(engine, unit, event)
-  local how = engine.renew or watch.RENEW
-  unit.renewing = nil
-  if not event.error then
-    unit.renew_failures, unit.renew_failure, unit.renew_at = nil, nil, engine.clock + how.every
-    return engine:look_in(unit, how.every)
-  end
-  unit.renew_failures, unit.renew_failure = (unit.renew_failures or 0) + 1, event.message or event.error
-  local seconds = backoff.delay(unit.renew_failures, { first = RETRY.first, max = RETRY.max, random = engine.random })
-  unit.renew_at = engine.clock + math.min(seconds, how.every)
-  engine:look_in(unit, unit.renew_at - engine.clock)
-  engine:effect { kind = "note", unit = unit.id, job = unit.job, group = unit.group, code = "not_renewed",
-    fields = { error = event.error, reason = event.message, seconds = unit.renew_at - engine.clock } }
 end
 
 return watch
