@@ -2,6 +2,7 @@
 --- under test. A day passes in milliseconds, the same seed gives the same day, and an invariant of the engine that breaks raises.
 local options = require "rouse.options"
 local random = require "rouse.sim.random"
+local renewal = require "rouse.wake.renewal"
 local routes = require "rouse.config.routes"
 local steps = require "rouse.sim.steps"
 local world = require "rouse.sim.world"
@@ -16,13 +17,14 @@ local sim = {}
 ---@field jobs table<string, table<string, string>>? job → environment of its definition
 ---@field observers integer?
 ---@field seed integer?
+---@field retention number? seconds after which a broker forgets offsets; observers renew them, as the script says
 
 local OPTIONS <const> = {
   { name = "routes", type = "table" }, { name = "script", type = "table" }, { name = "decide", type = "function" },
   { name = "topics", type = "table" }, { name = "jobs", type = "table" },
   { name = "observers", type = "integer", min = 1, default = 1 }, { name = "seed", type = "integer", default = 1 },
   { name = "latency", type = "table", default = { 0.005, 0.1 } }, { name = "quota", type = "integer", min = 1 },
-  { name = "vanish", type = "boolean" },
+  { name = "vanish", type = "boolean" }, { name = "retention", type = "number", min = 1 },
 }
 
 ---@class rouse.sim
@@ -57,6 +59,7 @@ function sim.new(given)
   local made = world.new {
     seed = chosen.seed, observers = chosen.observers, routes = list, topics = topics, jobs = jobs,
     latency = chosen.latency, quota = chosen.quota, vanish = chosen.vanish,
+    retention = chosen.retention, renew = chosen.retention and renewal.choice(observe.renew_offsets) or nil,
     decide = chosen.decide or (chosen.script and chosen.script.decide),
   }
   made.trace = {}

@@ -97,6 +97,42 @@ describe("no wake is lost when", function()
     assert.equal(4, s:committed("g", "payments", 0))
   end)
 
+  local DAY <const> = 86400
+
+  local function forgetful(renew, fields)
+    return sim.new { retention = 7 * DAY, script = { observe = { renew_offsets = renew, routes = route(fields) } } }
+  end
+
+  it("the broker forgets offsets of quiet groups: they are renewed before that", function()
+    local s = forgetful(true)
+    s:produce("payments", 0, 3)
+    s:advance(20 * DAY)
+    assert.equal(3, s:committed("g", "payments", 0))
+    assert.equal(1, #s:submits())
+    s = forgetful(false)
+    s:produce("payments", 0, 3)
+    s:advance(6 * DAY)
+    assert.equal(1, #s:submits())
+    s:advance(2 * DAY)
+    assert.equal(2, #s:submits()) -- all is consumed again
+  end)
+
+  for _, how in ipairs { "refused", "lost", "slow" } do
+    it("a renewal of offsets goes wrong: " .. how .. ", with a record at any moment of it", function()
+      for moment = 0, 30 do
+        local s = forgetful(60)
+        s:produce("payments", 0, 3)
+        s:advance(50)
+        s:step { kind = "fault", op = "renew", how = how, delay = moment % 3 == 0 and 40 or 8 }
+        s:advance(9 + moment / 20)
+        s:produce("payments", 0)
+        s:advance(120)
+        assert.equal(4, s:committed("g", "payments", 0))
+        assert.equal(2, #s:submits())
+      end
+    end)
+  end
+
   it("the same job serves two groups, one of them lagging", function()
     local s = sim.new { topics = { payments = 1, shipping = 1 }, routes = {
       payments = { jobs = { { name = "pay", group = "g1", idle_timeout = 10 } } },

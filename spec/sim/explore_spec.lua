@@ -13,6 +13,11 @@ local function small(partitions, records, observers, crashes, faults, exits)
     faults = faults, exits = exits }
 end
 
+local function renewing(each)
+  each.renewals = true
+  return each
+end
+
 describe("every interleaving of a small world", function()
   for _, each in ipairs(worlds) do
     if each.quick then
@@ -37,6 +42,8 @@ describe("every interleaving of a small world", function()
     ["finished runs are removed at once"] = small(1, 1, 1, 0, 0, 0),
     ["submits for every partition, with work or without"] = small(2, 1, 1, 0, 0, 1),
     ["the offsets are read before the list, not after it"] = small(1, 1, 1, 0, 1, 0),
+    ["offsets are renewed while a run is active"] = renewing(small(1, 1, 1, 0, 0, 0)),
+    ["a wake is submitted while the group's offsets are being renewed"] = renewing(small(1, 2, 1, 0, 0, 0)),
   } do
     it("finds that " .. name .. ", whether moves are left out or not", function()
       local _ <close> = setmetatable({}, { __close = mutations[name].break_it() })
@@ -52,7 +59,8 @@ describe("every interleaving of a small world", function()
   end
 
   -- Worlds in parts, moves worked out once, states that count as one: all of that is to find what whole worlds would.
-  for _, each in ipairs { small(1, 1, 1, 0, 0, 1), small(1, 0, 2, 1, 0, 0), small(1, 1, 1, 0, 1, 0) } do
+  for _, each in ipairs { small(1, 1, 1, 0, 0, 1), small(1, 0, 2, 1, 0, 0), small(1, 1, 1, 0, 1, 0),
+    renewing(small(1, 1, 1, 0, 0, 0)), renewing(small(1, 1, 1, 1, 0, 0)) } do
     it("is that of whole worlds: " .. worlds.describe(each), function()
       local whole = plain.run(each)
       assert.is_nil(whole.violation)

@@ -6,6 +6,7 @@ local doors = require "rouse.wake.doors"
 local facts = require "rouse.wake.facts"
 local naming = require "rouse.wake.naming"
 local reload = require "rouse.wake.reload"
+local renewal = require "rouse.wake.renewal"
 local runs = require "rouse.wake.runs"
 local submit = require "rouse.wake.submit"
 local wake = require "rouse.wake"
@@ -221,6 +222,82 @@ mutations["a job that comes back is not evaluated"] = { by = "W1", break_it = fu
         engine.by_id[id].phase = "gone"
       end
       return result
+    end
+  end)
+end }
+
+-- ---- renewal of offsets ----
+
+mutations["offsets are renewed as they were read the first time"] = { by = "renewal", break_it = function()
+  return replace(renewal, "commits", function(commits)
+    return function(engine, effect, list, took)
+      local unit = engine.by_id[effect.unit]
+      for _, item in ipairs(unit and list or {}) do
+        local part = unit.index[item.topic] and unit.index[item.topic][item.partition] or {}
+        part.first_read = part.first_read or item.offset
+        item.offset = part.first_read
+      end
+      for _, part in ipairs(effect.partitions) do
+        local kept = unit and unit.index[part.topic] and unit.index[part.topic][part.partition] or {}
+        part.offset = kept.first_read
+      end
+      return commits(engine, effect, list, took)
+    end
+  end)
+end }
+
+mutations["offsets are renewed while a run is active"] = { by = "renewal", break_it = function()
+  local within = false
+  local restores = { replace(coverage, "of", function(of)
+    return function(runs_listed, unit, jobs)
+      return of(within and {} or runs_listed, unit, jobs)
+    end
+  end) }
+  for _, name in ipairs { "look", "commits" } do
+    restores[#restores + 1] = replace(renewal, name, function(original)
+      return function(...)
+        within = true
+        local result = table.pack(original(...))
+        within = false
+        return table.unpack(result, 1, result.n)
+      end
+    end)
+  end
+  return function()
+    for _, restore in ipairs(restores) do restore() end
+  end
+end }
+
+mutations["a wake is submitted while the group's offsets are being renewed"] = { by = "renewal", break_it = function()
+  return replace(renewal, "holds", function() return function() return false end end)
+end }
+
+mutations["offsets are renewed by a list of long ago"] = { by = "renewal", break_it = function()
+  local within = false
+  local one = replace(renewal, "is_due", function(is_due)
+    return function(engine, unit) return within and is_due(engine, unit) end
+  end)
+  local two = replace(renewal, "plan", function(plan)
+    return function(engine, unit)
+      plan(engine, unit)
+      if not within then -- a look at the commits is enough
+        within = true
+        renewal.look(engine, unit)
+        within = false
+      end
+    end
+  end)
+  return function() one() two() end
+end }
+
+mutations["offsets are renewed once"] = { by = "renewal", break_it = function()
+  return replace(renewal, "answered", function(answered)
+    return function(engine, event)
+      answered(engine, event)
+      local unit = engine.by_id[event.unit]
+      if unit then
+        unit.renew_at = math.huge
+      end
     end
   end)
 end }

@@ -21,7 +21,7 @@ function bounds.new(config)
   local latency = config.latency[2]
   return setmetatable({
     -- The timer of an active run, the end shown late, a fetch that waits for its predecessor, and twice list and read.
-    detect = ACTIVE + config.status_delay[2] + 2 * config.fetch_delay + 14 * latency + 0.75,
+    detect = ACTIVE + config.status_delay[2] + 2 * config.fetch_delay + (config.renew and 20 or 14) * latency + 0.75,
     all = 0, units = {}, alive = 0, lists = {}, custom = config.decide ~= nil,
   }, Bounds)
 end

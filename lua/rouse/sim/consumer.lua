@@ -123,7 +123,7 @@ local function commit(world, run, inst, topic, partition)
   elseif run.by_index and there and there > position and not world.cluster:out_of_range(topic, partition, there) then
     return false -- somebody else is further: this one stops
   end
-  world.cluster:commit(run.group, topic, partition, position)
+  world:commit(run.group, topic, partition, position, run)
   world:say("run %s: commits %s at %d", run.name, name, position)
   world.oracle:consumed(world, run, topic, partition)
   inst.unsaved[name] = nil
@@ -138,7 +138,7 @@ local function position(world, run, inst, part)
     local former = group.owner[name]
     if former ~= inst then
       if former and former.state == "running" and former.unsaved and former.unsaved[name] then
-        world.cluster:commit(run.group, part.topic, part.partition, former.pos[name])
+        world:commit(run.group, part.topic, part.partition, former.pos[name], run)
         former.unsaved[name] = nil
         world.oracle:consumed(world, run, part.topic, part.partition)
       end
@@ -272,7 +272,7 @@ function handlers.foreign(world, item)
     at = offset + 1
   end
   if at and at ~= first then
-    world.cluster:commit(item.group, item.topic, item.partition, at)
+    world:commit(item.group, item.topic, item.partition, at)
     world:say("somebody else commits %s %s/%d at %d", item.group, item.topic, item.partition, at)
     world.oracle:served(world, item)
   end

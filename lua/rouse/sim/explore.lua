@@ -16,6 +16,7 @@ local explore = {}
 ---@field crashes integer
 ---@field faults integer
 ---@field exits integer instances that end at any point, with or without having consumed
+---@field renewals boolean? whether an observer renews the offsets as soon as there are some, once
 
 --- The world in which an exploration begins.
 ---@param small rouse.sim.Small
@@ -27,6 +28,7 @@ function explore.start(small)
     },
     latency = { 0, 0 }, fetch_delay = 0, status_delay = { 0, 0 }, start_delay = { 0, 0 }, patience = false,
     refresh = false, by_hand = true, jitter = function() return 0.5 end,
+    renew = small.renewals and { first = 0, every = math.huge } or nil,
   }
   w.left = { records = small.records, crashes = small.crashes, faults = small.faults, exits = small.exits }
   w.violation = nil

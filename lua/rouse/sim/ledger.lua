@@ -129,11 +129,9 @@ local function setting(run, jobs, name)
   return run.env and run.env[name] or (jobs[run.job] or {})[name]
 end
 
---- The partitions of a unit with proven work that nobody covers, as far as the observer was told; and how many instances those
---- allow.
----@param still fun(id: string, start: integer): boolean whether a record is there in truth
----@return table<string, boolean> open, integer count
-function Ledger:open(unit, jobs, still)
+--- What the runs that the observer was told of serve: partitions by index, and how many instances share the group.
+---@return table<string, boolean> covered, integer shared
+function Ledger:covered(unit, jobs)
   local runs = { table.unpack(self.runs) }
   for name, own in pairs(self.own) do
     if own.run and not self:lists(name) and own.at >= (self.list_sent or 0) then
@@ -154,6 +152,15 @@ function Ledger:open(unit, jobs, still)
       end
     end
   end
+  return covered, shared
+end
+
+--- The partitions of a unit with proven work that nobody covers, as far as the observer was told; and how many instances those
+--- allow.
+---@param still fun(id: string, start: integer): boolean whether a record is there in truth
+---@return table<string, boolean> open, integer count
+function Ledger:open(unit, jobs, still)
+  local covered, shared = self:covered(unit, jobs)
   local open, count = {}, 0
   for id, read in pairs(self.reads[unit.id] or {}) do
     local proof = self.proofs[unit.id][id]

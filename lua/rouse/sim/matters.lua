@@ -23,7 +23,8 @@ local SHARED <const> = matters.SHARED
 
 local SKIPPED <const> = {
   -- Names and numbers that are only that, what is told to people, what is the same in every state, what is empty then.
-  seq = true, count = true, version = true, noise = true, stats = true, history = true, seen_version = true,
+  seq = true, count = true, version = true, noise = true, renewal_noise = true, overwritten = true,
+  stats = true, history = true, seen_version = true,
   submits = true, id = true, life = true, decision = true, woken = true, why = true, all_why = true, effects = true,
   failure = true, failure_code = true, retry_at = true, stuck = true, stuck_since = true, stuck_commit = true,
   -- What an event brings, when it comes.

@@ -11,9 +11,10 @@ local moves = {}
 
 local FAULTS <const> = {
   submit = { "refused", "dropped", "lost", "slow" }, list = { "unavailable", "slow" }, read_commits = { "timeout" },
-  get = { "unavailable" },
+  get = { "unavailable" }, renew_read = { "timeout" }, renew_write = { "refused", "lost", "slow" },
 }
-local OPS <const> = { submit = "submit", list = "list", read_commits = "read", get = "get" }
+local OPS <const> = { submit = "submit", list = "list", read_commits = "read", get = "get", renew_read = "renew_read",
+  renew_write = "renew" }
 local OLD <const> = 1000 -- seconds: beyond all that anybody looks back
 local WAITS <const> = 3 -- times that time passes while an instance does nothing
 
@@ -23,7 +24,7 @@ local WAITS <const> = 3 -- times that time passes while an instance does nothing
 -- comes between the two could as well have come before both, a commit as well after both. So it is with fetches and starts.
 local REQUESTS <const> = {
   fetch = true, list = true, read_commits = true, read_ends = true, submit = true, get = true, remove = true,
-  commit = true, alter = true, begin = true,
+  commit = true, alter = true, begin = true, renew_read = true, renew_write = true,
 }
 
 -- A message may be overtaken by others. A timer that is due is one, too.
@@ -57,7 +58,7 @@ local function serve(w)
 end
 
 -- Answers after which an observer may have nothing to ask for.
-local LAST <const> = { read = true, submitted = true, got = true }
+local LAST <const> = { read = true, submitted = true, got = true, renewed = true }
 
 --- What can happen to an observer: messages for it, each with the ways it may go wrong, and its end or its start. A request that
 --- waits to be served comes alone.
@@ -197,6 +198,7 @@ local function is_stale(w, item)
   local o = item.id and w.observers[item.id]
   return o and (not o.alive or o.life ~= item.life or (item.kind == "timer" and o.call ~= item.call))
     and item.kind ~= "submit" and item.kind ~= "late" and item.kind ~= "remove"
+    and item.kind ~= "renew_write"
 end
 
 --- After a move: requests are served, and what nobody needs any more is no part of the state. Tells whether nothing but arms of
@@ -215,6 +217,7 @@ function moves.settle(w)
   for id, o in ipairs(w.observers) do
     if not o.alive and o.engine then -- a process that is gone, and all that was noted of it: the next one begins anew
       o.engine, o.doorbell, o.fetches, o.counts = nil, nil, { quick = {}, patient = {} }, {}
+      o.renewals, o.unsent = nil, nil
       w.oracle.bounds:gone(id)
       w.oracle.ledgers[id] = ledger.new {}
     elseif o.engine then -- runs are never old enough to be removed or forgotten

@@ -3,6 +3,7 @@
 local bells = require "rouse.sim.bells"
 local packaged = require "rouse.sim.packaged"
 local requests = require "rouse.sim.requests"
+local retention = require "rouse.sim.retention"
 local verdicts = require "rouse.verdict"
 local wake = require "rouse.wake"
 
@@ -104,6 +105,7 @@ function handlers.reload(world, item)
   end
   local event = { kind = "reload", units = world:make_units(), rule_changed = item.rule_changed, renew = config.renew,
     decide = item.rule_changed and decider(config.decide or packaged.decide()) or nil }
+  retention.disturb(world)
   observer.emit(world, o, event)
   local outcome, what = event.outcome, "the same routes"
   if #outcome.removed > 0 then

@@ -1,6 +1,8 @@
 --- What a simulated observer asks Kafka and Code Engine for: each request takes its time, may go wrong (world.faults), and its
 --- answer comes back to the engine as an event.
 local consumers = require "rouse.sim.consumer"
+local renewing = require "rouse.sim.renewing"
+local retention = require "rouse.sim.retention"
 
 local requests = { handlers = {}, perform = {} }
 local handlers, perform = requests.handlers, requests.perform
@@ -67,7 +69,7 @@ function handlers.read_commits(world, item)
   local how = fault and fault.how
   if not o then
     return
-  elseif world.down or how == "timeout" then
+  elseif world.down or how == "timeout" or renewing.is_stuck(o, item.group) then
     return read_fails(world, o, item)
   end
   for i, part in ipairs(item.parts) do
@@ -114,6 +116,7 @@ function handlers.read(world, item)
 end
 
 function perform.submit(world, o, effect)
+  renewing.submitting(world, o, effect)
   world:say("observer %d submits %s, %d instance(s) %s, %s", o.id, effect.name, #effect.indices,
     table.concat(effect.indices, ","), effect.env.ROUSE_ASSIGN)
   send(world, o, "submit", { effect = effect, sent = world.clock,
@@ -135,6 +138,7 @@ local function create(world, o, item)
   world.oracle:created(world, o, item, run, code)
   if run then
     world:say("run %s created", effect.name)
+    retention.created(world, item, run)
     consumers.started(world, run)
     world:list_changed()
   end
@@ -235,7 +239,7 @@ function handlers.alter(world, item)
     return
   end
   local code
-  if world.down or fault then
+  if world.down or fault or renewing.is_stuck(o, item.group) then
     code = "_TIMED_OUT"
   elseif consumers.members(world, item.group) > 0 then
     code = "UNKNOWN_MEMBER_ID"
@@ -244,7 +248,7 @@ function handlers.alter(world, item)
   else
     world:say("observer %d commits %s %s/%d at %d", o.id, item.group, effect.topic, effect.partition, effect.offset)
     world.oracle:beginning(world, item.group, effect)
-    world.cluster:commit(item.group, effect.topic, effect.partition, effect.offset)
+    world:commit(item.group, effect.topic, effect.partition, effect.offset)
     world.oracle:observer_committed(world, item.group, effect)
   end
   send(world, o, "committed", { effect = effect, code = code })
@@ -258,6 +262,6 @@ function handlers.committed(world, item)
   end
 end
 
-function perform.renew() end
+perform.renew = renewing.perform
 
 return requests

@@ -157,6 +157,24 @@ local function job_names(config)
   return list
 end
 
+-- Whether and how often offsets are renewed, when they expire, and what goes wrong with that. From a stream of its own: a seed
+-- without renewals is the schedule that it would be if there were none.
+local function add_renewals(config, length)
+  local r = random.new(config.seed, "renewals")
+  if not r:chance(0.4) then
+    return
+  end
+  local first, every = r:pick { 5, 20, 60 }, r:pick { 20, 60, 120 }
+  config.renew = { first = first, every = every }
+  config.retention = first + every + 90 + r:pick { 0, 10, 100 }
+  for _ = 1, r:chance(0.5) and r:int(1, 6) or 0 do
+    local op = r:chance(0.3) and "renew_read" or "renew"
+    local how = op == "renew_read" and r:pick { "timeout", "slow" } or r:pick { "refused", "lost", "slow", "slow" }
+    table.insert(config.steps, { kind = "fault", op = op, how = how, at = r:between(0, length),
+      delay = how == "slow" and r:between(0.5, op == "renew" and r:pick { 9, 40 } or 9) or nil })
+  end
+end
+
 --- The world and the schedule of a seed.
 ---@param seed integer
 ---@return rouse.sim.Config config with steps; its `calm` is when faults end
@@ -185,8 +203,9 @@ function schedule.new(seed)
       end
     end
   end
-  table.sort(steps, function(a, b) return a.at < b.at end)
   config.steps, config.calm = steps, length + 70
+  add_renewals(config, length)
+  table.sort(steps, function(a, b) return a.at < b.at end)
   return config
 end
 

@@ -1,6 +1,7 @@
 --- What a schedule can do to the world: each kind of step, performed at its time.
 local consumers = require "rouse.sim.consumer"
 local observer = require "rouse.sim.observer"
+local retention = require "rouse.sim.retention"
 
 local steps = { handlers = {} }
 local perform = {}
@@ -102,7 +103,7 @@ function perform.rewind(world, step)
     if offset > (world.cluster:committed(step.group, step.topic, step.partition) or -1) then
       world.oracle:served(world, step)
     end
-    world.cluster:commit(step.group, step.topic, step.partition, offset)
+    world:commit(step.group, step.topic, step.partition, offset)
     world.oracle:moved(world, step.topic, step.partition)
   end
 end
@@ -245,6 +246,7 @@ function steps.handlers.step(world, item)
   end
   table.sort(words)
   world:say("-- %s %s", step.kind, table.concat(words, " "))
+  retention.step(world, step)
   perform[step.kind](world, step)
   world.version = world.version + 1
 end

@@ -9,7 +9,9 @@ local modes = require "rouse.observer.modes"
 local observer = require "rouse.sim.observer"
 local oracle = require "rouse.sim.oracle"
 local random = require "rouse.sim.random"
+local renewing = require "rouse.sim.renewing"
 local requests = require "rouse.sim.requests"
+local retention = require "rouse.sim.retention"
 local steps = require "rouse.sim.steps"
 
 local World = { __name = "rouse.sim.world" }
@@ -21,7 +23,7 @@ local world = {}
 world.CLOCK, world.WALL = 1000000, 1700000000
 
 local HANDLERS = {}
-for _, part in ipairs { observer, bells, requests, consumer, steps } do
+for _, part in ipairs { observer, bells, requests, consumer, steps, renewing, retention } do
   for kind, handler in pairs(part.handlers) do
     HANDLERS[kind] = handler
   end
@@ -40,6 +42,8 @@ local DEFAULTS = {
 ---@field seed integer?
 ---@field observers integer?
 ---@field latency number[]? seconds a request takes one way, from and to
+---@field renew { first: number, every: number }? how observers renew offsets; default: not at all
+---@field retention number? seconds after which a broker forgets offsets that nobody commits; default: never
 ---@field steps table[]? { at = seconds, kind = , ... }
 
 ---@param config rouse.sim.Config
@@ -49,7 +53,7 @@ function world.new(config)
   self.config = setmetatable(config, { __index = DEFAULTS })
   self.cluster = kafka.new(config.topics)
   self.project = codeengine.new { jobs = config.jobs, quota = config.quota, vanish = config.vanish }
-  self.noise = random.new(config.seed or 1, "noise")
+  self.noise, self.renewal_noise = random.new(config.seed or 1, "noise"), random.new(config.seed or 1, "renewal noise")
   self.faults, self.natures, self.races, self.observers, self.submits = {}, {}, {}, {}, {}
   self.gone, self.windows = {}, {} -- jobs that a reload took away; dedup windows that one changed
   self.compacted = {} -- topic/partition → true
@@ -61,6 +65,9 @@ function world.new(config)
   self.routes = config.routes -- as the files have them now; a reload changes them
   self.units = self:make_units()
   self.oracle = oracle.new(self)
+  if config.retention then
+    retention.open(self)
+  end
   for id = 1, self.config.observers do
     observer.boot(self, id)
   end
@@ -111,6 +118,13 @@ function World:time()
   return self.wall + self.clock - world.CLOCK
 end
 
+--- A group's commit: a run's, or somebody else's.
+---@param run table?
+function World:commit(group, topic, partition, offset, run)
+  self.cluster:commit(group, topic, partition, offset)
+  retention.committed(self, group, topic, partition, run)
+end
+
 --- The run list changed; older states are kept for listings that answer late.
 function World:list_changed()
   self.project:remember(self.clock)
@@ -119,7 +133,11 @@ end
 --- The next planned fault of an operation, if any.
 function World:fault(op)
   local list = self.faults[op]
-  return list and table.remove(list, 1)
+  local fault = list and table.remove(list, 1)
+  if fault then
+    retention.disturb(self)
+  end
+  return fault
 end
 
 function World:say(format, ...)
