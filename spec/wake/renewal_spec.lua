@@ -130,6 +130,19 @@ describe("renewal", function()
     assert.is_not_nil(w:take("renew"))
   end)
 
+  it("has offsets read again that were being read when its write was given up: it may still land", function()
+    local w = new()
+    w:pass(100)
+    local effect = w:take("renew")
+    w:record("payments", 0, 0)
+    w:answer_list()
+    w:send { kind = "renewed", unit = effect.unit, error = "_TIMED_OUT", message = "timed out" }
+    w:answer_read()
+    assert.is_nil(w:pending("submit"))
+    w:settle()
+    assert.is_not_nil(w:take("submit"))
+  end)
+
   it("keeps the observer's own first commit at the end waiting, too", function()
     local w = new { units = { unit { topics = { payments = { reset = "latest" } } } }, commits = { payments = { [0] = 9 } },
       ends = 9 }

@@ -89,6 +89,7 @@ end
 --- After an evaluation, whose list and reading are fresh: renews what is due, or plans it.
 function renewal.look(engine, unit)
   renewal.plan(engine, unit)
+  unit.dirty, unit.doubted = unit.dirty or unit.doubted, nil
   if unit.phase ~= "idle" or not renewal.is_due(engine, unit) then
     return
   elseif is_submitting(engine, unit.group) then -- another job of the group: its run may be there any moment
@@ -107,7 +108,8 @@ function renewal.look(engine, unit)
   end
 end
 
---- Whether offsets of the unit's group are being renewed. If so, its answer has the unit evaluated.
+--- Whether offsets of the unit's group are being renewed, or were when its own were read and it is not known what became of it.
+--- Either way the unit is evaluated again.
 function renewal.holds(engine, unit)
   for _, group in pairs(unit.mode == "lag" and engine.renewing or {}) do
     if group == unit.group then
@@ -115,7 +117,7 @@ function renewal.holds(engine, unit)
       return true
     end
   end
-  return false
+  return unit.doubted or false
 end
 
 --- Between the second reading and the write: what to write, and a code where that is not all.
@@ -160,8 +162,10 @@ function renewal.answered(engine, event)
   local group, unit = engine.renewing[event.unit], engine.by_id[event.unit]
   engine.renewing[event.unit] = nil
   for _, other in ipairs(engine.units) do
-    if other.group == group and other.awaits_renewal then
-      other.awaits_renewal, other.dirty = nil, true
+    if group and other.group == group then
+      other.awaits_renewal, other.dirty = nil, other.dirty or other.awaits_renewal
+      -- A write that was given up may still land. Until then the client reads nothing of the group, but this was sent before.
+      other.doubted = other.doubted or event.error and other.phase == "reading" or nil
     end
   end
   if not unit then
