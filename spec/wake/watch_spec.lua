@@ -154,7 +154,7 @@ describe("watch", function()
     assert.is_not_nil(w:take("submit"))
   end)
 
-  it("does not take its own commit for somebody else's work where a reading was sent before it and is answered after it", function()
+  it("does not take its own commit for somebody else's work where a reading sent before it is answered after it", function()
     local w = new { units = { { job = "payments-consumer", group = "payments-group", mode = "lag", assign = "index",
       topics = { payments = { reset = "latest" } }, spec = {} } }, commits = { payments = { [0] = 167 } }, ends = 200 }
     w:send { kind = "rung", topic = "payments", partition = 0, error = "_AUTO_OFFSET_RESET", offset = 167 }
