@@ -481,6 +481,25 @@ describe("wake", function()
       w:pass(61)
       assert.equal(9, w.armed["payments/0"])
     end)
+
+    it("looks at once, and at nothing else, when what could not be read can be", function()
+      local w = world.new { units = { unit(), unit { job = "audit", group = "audit" } }, commits = commits(9) }
+      w:start { payments = 1 }
+      w:send { kind = "reevaluate", unread = true }
+      assert.same({}, w.effects)
+      w:send { kind = "reevaluate" }
+      w:answer_list()
+      w.read_error = "_TIMED_OUT"
+      local first = w:pending("read").unit
+      w:answer_read()
+      w.read_error = nil
+      w:answer_read()
+      assert.same({}, w.effects)
+      w:send { kind = "reevaluate", unread = true }
+      w:answer_list()
+      assert.equal(first, w:take("read").unit)
+      assert.same({}, w.effects)
+    end)
   end)
 
   describe("rule", function()

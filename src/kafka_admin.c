@@ -15,7 +15,6 @@ struct trouble {
 
 struct kafka_admin {
     struct kafka_client client; /* first */
-    struct kafka_slow slow;
     struct kafka_call *poll;
     struct trouble errors[ERRORS_KEPT]; /* a ring: the newest stay */
     size_t error_first, error_count;
@@ -238,21 +237,15 @@ struct offsets_job {
     struct kafka_job job;
     rd_kafka_topic_partition_list_t *list;
     int64_t at;
-    struct kafka_slow slow;
 };
 
 static void offsets_work(rd_kafka_t *rk, struct kafka_job *job)
 {
     struct offsets_job *self = (struct offsets_job *)job;
-    kafka_offsets_query(rk, self->list, self->at, job->timeout_ms, &self->slow);
+    kafka_offsets_query(rk, self->list, self->at, job->timeout_ms);
     job->result.partitions = kafka_list_result(&job->result, self->list);
     rd_kafka_topic_partition_list_destroy(self->list);
     self->list = NULL;
-}
-
-static void offsets_settle(struct kafka_client *client, struct kafka_job *job)
-{
-    ((struct kafka_admin *)client)->slow = ((struct offsets_job *)job)->slow;
 }
 
 static void offsets_release(struct kafka_job *job)
@@ -269,10 +262,8 @@ struct kafka_call *kafka_admin_offsets(struct kafka_admin *admin,
 {
     struct offsets_job *self = kafka_job_new(sizeof(*self), timeout);
     self->job.work = offsets_work;
-    self->job.settle = offsets_settle;
     self->job.release = offsets_release;
     self->list = kafka_list(items, count);
     self->at = at;
-    self->slow = admin->slow;
     return kafka_call_run(kafka_call_new(&admin->client, done, arg), &self->job);
 }

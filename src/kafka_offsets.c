@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOW_MS 500 /* for a broker that timed out last time */
-
 struct query {
     rd_kafka_t *rk;
     int64_t at;
@@ -15,10 +13,8 @@ struct query {
 struct part {
     const struct query *query;
     int32_t leader;
-    int ms;
     size_t count;
     rd_kafka_topic_partition_t **items;
-    bool timed_out;
     bool threaded;
     pthread_t thread;
 };
@@ -62,9 +58,10 @@ static void by_topic(struct part *part)
 static void *ask_part(void *arg)
 {
     struct part *part = arg;
-    rd_kafka_resp_err_t code = ask(part->query, part->items, part->count, part->ms);
-    part->timed_out = code == RD_KAFKA_RESP_ERR__TIMED_OUT || code == RD_KAFKA_RESP_ERR__TRANSPORT;
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR && !part->timed_out)
+    rd_kafka_resp_err_t code = ask(part->query, part->items, part->count,
+                                   kafka_left(part->query->deadline));
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR__TIMED_OUT &&
+        code != RD_KAFKA_RESP_ERR__TRANSPORT)
         by_topic(part);
     return NULL;
 }
@@ -90,14 +87,6 @@ static int32_t leader_of(const struct rd_kafka_metadata *metadata,
         break;
     }
     return -1;
-}
-
-static bool is_slow(const struct kafka_slow *slow, int32_t broker)
-{
-    for (size_t i = 0; i < slow->count; i++)
-        if (slow->brokers[i] == broker)
-            return true;
-    return false;
 }
 
 /*
@@ -128,7 +117,7 @@ static struct part *part_for(struct part *parts, size_t *count, int32_t leader, 
 }
 
 static void by_leader(const struct query *query, rd_kafka_topic_partition_t **items, size_t count,
-                      const struct rd_kafka_metadata *metadata, struct kafka_slow *slow)
+                      const struct rd_kafka_metadata *metadata)
 {
     struct part *parts = kafka_alloc(count * sizeof(*parts));
     size_t part_count = 0;
@@ -141,25 +130,17 @@ static void by_leader(const struct query *query, rd_kafka_topic_partition_t **it
         struct part *part = part_for(parts, &part_count, leader, count);
         part->items[part->count++] = items[i];
     }
-    for (size_t i = 0; i < part_count; i++) {
-        int left = kafka_left(query->deadline);
+    for (size_t i = 0; i < part_count; i++)
         parts[i].query = query;
-        parts[i].ms = is_slow(slow, parts[i].leader) && left > SLOW_MS ? SLOW_MS : left;
-    }
     if (part_count > 0)
         ask_parts(parts, part_count);
-    slow->count = 0;
-    for (size_t i = 0; i < part_count; i++) {
-        if (parts[i].timed_out && slow->count < KAFKA_SLOW_MAX)
-            slow->brokers[slow->count++] = parts[i].leader;
+    for (size_t i = 0; i < part_count; i++)
         free(parts[i].items);
-    }
     free(parts);
 }
 
 void kafka_offsets_query(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, int64_t at,
-                         int timeout_ms,
-                         struct kafka_slow *slow)
+                         int timeout_ms)
 {
     struct query query = {.rk = rk, .at = at, .deadline = kafka_now() + (uint64_t)timeout_ms};
     size_t count = (size_t)list->cnt;
@@ -169,7 +150,7 @@ void kafka_offsets_query(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, 
         items[i]->err = RD_KAFKA_RESP_ERR__TIMED_OUT;
         items[i]->offset = KAFKA_OFFSET_NONE;
     }
-    if (slow->count == 0 && count > 0)
+    if (count > 0)
         ask(&query, items, count, timeout_ms / 3);
     size_t failed = 0;
     for (size_t i = 0; i < count; i++)
@@ -188,7 +169,7 @@ void kafka_offsets_query(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, 
             items[i]->err = code;
     }
     if (metadata != NULL) {
-        by_leader(&query, items, failed, metadata, slow);
+        by_leader(&query, items, failed, metadata);
         rd_kafka_metadata_destroy(metadata);
     }
     free(items);

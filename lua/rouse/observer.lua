@@ -70,7 +70,10 @@ function Observer:open_kafka()
   if not admin then
     return nil, message
   end
-  self.admin, self.offsets = admin, offsets.new(admin, reader.TIMEOUT)
+  self.admin = admin
+  self.offsets = offsets.new { admin = admin, timeout = reader.TIMEOUT,
+    leader = function(...) return topics.leader(self.metadata, ...) end, behind = function() self.trouble:set() end,
+    back = function() self:emit { kind = "reevaluate", unread = true } end }
   self.doorbell, message = doorbell.open(layers, function(event)
     refusals.rung(self, event)
     self:emit(event)
@@ -127,7 +130,7 @@ end
 function Observer:watch_topics()
   local every = self.script.observe and self.script.observe.refresh or REFRESH
   while true do
-    if self.down or next(self.suspects) then
+    if not self.kafka_state.reachable or next(self.suspects) or self.offsets:lagging() then
       task.sleep(RELOOK)
     else
       self.trouble:wait(every)
@@ -247,7 +250,7 @@ function Observer:close()
     self.doorbell:close { timeout = 5 }
   end
   if self.admin then
-    self.admin:close()
+    self.admin:close { timeout = 1 } -- a broker that is away may owe it answers, which nobody waits for
   end
   if self.targets then
     self.targets:close()
@@ -308,7 +311,8 @@ function Observer:serve(signals)
       return hold.fault { job_mode = self.settings.job_mode, code = exit, message = why }
     end
     local helpers = { task.spawn(function() self.doorbell:run() end), task.spawn(function() self:watch_topics() end),
-      task.spawn(function() reload.watch(self) end), task.spawn(tidy.run) }
+      task.spawn(function() self.offsets:run() end), task.spawn(function() reload.watch(self) end),
+      task.spawn(tidy.run) }
     group.start(self)
     log.info("observing")
     self:loop()

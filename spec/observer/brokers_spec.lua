@@ -1,5 +1,6 @@
 require "spec.helper"
 local verdict = require "rouse.verdict"
+local reader = require "rouse.observer.reader"
 local with_observer = require "spec.observer.world"
 
 -- A cluster of three brokers that loses leaders, brokers, topics and permissions, and gets them back.
@@ -100,6 +101,73 @@ describe("observer of several brokers", function()
       w.mock.kafka:broker_up(DEAD)
       w:produce("payments", 1)
       assert.equal("1", woken(w, "payments", 2).indices)
+    end)
+  end)
+
+  -- What becomes of a broker, and how it comes back: for good, all that it owed is refused.
+  local away = {
+    ["refuses connections"] = { leave = function(kafka) kafka:broker_down(DEAD) end,
+      back = function(kafka) kafka:broker_up(DEAD) end },
+    ["does not answer"] = { leave = function(kafka) kafka:rtt(DEAD, 3600) end, back = function(kafka)
+      kafka:rtt(DEAD, 0)
+      kafka:broker_down(DEAD)
+      kafka:broker_up(DEAD)
+    end },
+  }
+  for what, how in pairs(away) do
+    it("waits for no broker that " .. what, function()
+      local timeout = reader.TIMEOUT
+      finally(function() reader.TIMEOUT = timeout end)
+      reader.TIMEOUT = 3600
+      with_observer({ brokers = 3,
+        env = { ROUSE_KAFKA = "security.protocol=plaintext;fetch.wait.max.ms=20;socket.timeout.ms=300000" },
+        topics = { { name = "payments", partitions = 3 }, { name = "shipping", partitions = 3 } },
+        before = function(w)
+          leaders(w, "payments", { 1, DEAD, 3 })
+          leaders(w, "shipping", { 1, DEAD, 3 })
+          for _, topic in ipairs { "payments", "shipping" } do
+            w.mock.kafka:set_coordinator { group = topic .. "-group", broker = 1 }
+            for partition = 0, 2 do -- the producer must not get to know anybody later
+              w:produce(topic, partition)
+              w:commit(topic, partition, 1)
+            end
+          end
+        end }, function(w)
+        w:ready()
+        armed(w, "payments", 3)
+        armed(w, "shipping", 3)
+        how.leave(w.mock.kafka)
+        w:produce("payments", 0)
+        assert.equal("0", woken(w, "payments", 0).indices)
+        w:produce("shipping", 2)
+        assert.equal("2", woken(w, "shipping", 0).indices)
+        w:produce("payments", 2)
+        assert.equal("2", woken(w, "payments", 1).indices)
+        assert.equal("_TIMED_OUT", unit(w, "payments").parts[2].error)
+        assert.is_false(unit(w, "payments").parts[2].work)
+        how.back(w.mock.kafka)
+        w:produce("payments", 1)
+        assert.equal("1", woken(w, "payments", 2).indices)
+        w:produce("shipping", 1)
+        assert.equal("1", woken(w, "shipping", 1).indices)
+      end)
+    end)
+  end
+
+  it("ends while one of them owes it an answer", function()
+    with_observer({ brokers = 3, topics = { { name = "payments", partitions = 2 } },
+      before = function(w)
+        leaders(w, "payments", { 1, DEAD })
+        w.mock.kafka:set_coordinator { group = "payments-group", broker = 1 }
+        w:produce("payments", 0)
+        w:commit("payments", 0, 1)
+      end }, function(w)
+      w:ready()
+      armed(w, "payments", 2)
+      w.mock.kafka:rtt(DEAD, 3600)
+      w:produce("payments", 0)
+      woken(w, "payments", 0)
+      assert.equal("_TIMED_OUT", unit(w, "payments").parts[2].error)
     end)
   end)
 

@@ -8,27 +8,37 @@ local function fake()
   function admin:offsets(question)
     assert.equal(10, question.timeout)
     local text, list = { question.at }, {}
-    for i, part in ipairs(question.partitions) do
-      local name = part.topic .. "/" .. part.partition
-      text[#text + 1] = name
-      local code = self.errors[name]
-      list[i] = { topic = part.topic, partition = part.partition, error = code, offset = not code and 7 or nil }
+    for _, part in ipairs(question.partitions) do
+      text[#text + 1] = part.topic .. "/" .. part.partition
     end
     local gate = task.event()
     table.insert(self.asked, table.concat(text, " "))
-    table.insert(self.open, gate)
+    table.insert(self.open, { gate = gate, text = self.asked[#self.asked] })
     gate:wait()
     if self.bug then error(self.bug, 0) end
     if self.failure then
       return nil, self.failure, "_TRANSPORT"
+    end
+    for i, part in ipairs(question.partitions) do
+      local code = self.errors[part.topic .. "/" .. part.partition]
+      list[i] = { topic = part.topic, partition = part.partition, error = code, offset = not code and 7 or nil }
     end
     return list
   end
   -- Answers what is asked now, or the oldest question only.
   function admin:answer(oldest)
     for _ = 1, oldest and 1 or #self.open do
-      table.remove(self.open, 1):set()
+      table.remove(self.open, 1).gate:set()
     end
+  end
+  -- Answers the oldest question with that text.
+  function admin:answer_to(text)
+    for i, question in ipairs(self.open) do
+      if question.text == text then
+        return table.remove(self.open, i).gate:set()
+      end
+    end
+    error("nobody has asked " .. text)
   end
   return admin
 end
@@ -38,16 +48,28 @@ local function part(topic, partition)
 end
 
 describe("offsets", function()
-  local admin, asker
-  local hold = offsets.HOLD
+  local admin, asker, leaders, heard
+  local hold, patience = offsets.HOLD, offsets.PATIENCE
 
   before_each(function()
-    admin = fake()
-    asker = offsets.new(admin, 10)
+    admin, leaders, heard = fake(), {}, {}
+    asker = offsets.new {
+      admin = admin, timeout = 10, leader = function(topic, partition) return leaders[topic .. "/" .. partition] end,
+      behind = function() table.insert(heard, "behind") end, back = function() table.insert(heard, "back") end,
+    }
     offsets.HOLD = 3600
   end)
 
-  after_each(function() offsets.HOLD = hold end)
+  after_each(function() offsets.HOLD, offsets.PATIENCE = hold, patience end)
+
+  -- fn in a task, beside one that sends.
+  local function asking(fn)
+    task.run(function()
+      local server = task.spawn(asker.run, asker)
+      fn()
+      server:cancel()
+    end)
+  end
 
   local function ask(at, ...)
     return task.spawn(asker.ask, asker, at, { ... })
@@ -68,7 +90,7 @@ describe("offsets", function()
   end
 
   it("asks at once, and gathers what is asked while a question is out", function()
-    task.run(function()
+    asking(function()
       local first = ask("end", part("a", 0))
       asked(1)
       local second, third = ask("end", part("b", 0), part("b", 1)), ask("end", part("c", 2), part("b", 1))
@@ -86,7 +108,7 @@ describe("offsets", function()
   end)
 
   it("asks for low and end offsets side by side", function()
-    task.run(function()
+    asking(function()
       local ends, lows = ask("end", part("a", 0)), ask("beginning", part("a", 0))
       asked(2)
       admin:answer()
@@ -97,7 +119,7 @@ describe("offsets", function()
   it("waits no longer than a moment for a question that is out, and for the latest of them", function()
     assert.is_true(hold > 0 and hold < 1)
     offsets.HOLD = 0.05
-    task.run(function()
+    asking(function()
       local first = ask("end", part("a", 0))
       asked(1)
       local second = ask("end", part("b", 0))
@@ -117,14 +139,14 @@ describe("offsets", function()
   end)
 
   it("asks for what failed apart from the rest, until it answers", function()
-    task.run(function()
+    asking(function()
       admin.errors["a/0"] = "_TIMED_OUT"
       local function both(questions)
         admin.asked = {}
-        local asking = ask("end", part("a", 0), part("a", 1))
+        local both_asked = ask("end", part("a", 0), part("a", 1))
         asked(questions)
         admin:answer()
-        local list = asking:join(5)
+        local list = both_asked:join(5)
         table.sort(list, function(a, b) return a.partition < b.partition end)
         return list
       end
@@ -140,9 +162,144 @@ describe("offsets", function()
     end)
   end)
 
+  describe("of several leaders", function()
+    before_each(function() leaders = { ["a/0"] = 1, ["a/1"] = 2, ["a/2"] = 2 } end)
+
+    -- What an asker got, as "t/0=7 t/1=CODE".
+    local function got(asking_all)
+      local text = {}
+      for i, item in ipairs((assert(asking_all:join(5)))) do
+        text[i] = ("%s/%d=%s"):format(item.topic, item.partition, item.offset or item.error)
+      end
+      return table.concat(text, " ")
+    end
+
+    local function all()
+      return ask("end", part("a", 0), part("a", 1), part("a", 2))
+    end
+
+    it("asks each of them", function()
+      asking(function()
+        local asked_all = all()
+        asked(2)
+        table.sort(admin.asked)
+        assert.same({ "end a/0", "end a/1 a/2" }, admin.asked)
+        admin:answer()
+        assert.equal("a/0=7 a/1=7 a/2=7", got(asked_all))
+        assert.same({}, heard)
+      end)
+    end)
+
+    it("waits for the others a moment when one has answered, and not at all when they have let that pass", function()
+      asking(function()
+        offsets.PATIENCE = 3600
+        local asked_all = all()
+        asked(2)
+        admin:answer_to "end a/0"
+        turn()
+        assert.equal("running", asked_all:status())
+        admin:answer()
+        assert.equal("a/0=7 a/1=7 a/2=7", got(asked_all))
+        offsets.PATIENCE = 0
+        admin.asked, asked_all = {}, all()
+        asked(2)
+        admin:answer_to "end a/0"
+        assert.equal("a/0=7 a/1=_TIMED_OUT a/2=_TIMED_OUT", got(asked_all))
+        assert.same({ "behind" }, heard)
+        assert.is_true(asker:lagging())
+        -- However patient.
+        offsets.PATIENCE = 3600
+        admin.asked, asked_all = {}, all()
+        asked(1)
+        admin:answer_to "end a/0"
+        assert.equal("a/0=7 a/1=_TIMED_OUT a/2=_TIMED_OUT", got(asked_all))
+        assert.same({ "behind" }, heard)
+      end)
+    end)
+
+    it("have one question each that is owed, however often it is asked, and tell when it is answered after all", function()
+      asking(function()
+        offsets.PATIENCE, offsets.HOLD = 0, 0
+        for round = 1, 5 do
+          local asked_all = all()
+          asked(round + 1)
+          admin:answer_to "end a/0"
+          assert.equal("a/0=7 a/1=_TIMED_OUT a/2=_TIMED_OUT", got(asked_all))
+        end
+        assert.same({ "behind" }, heard)
+        admin:answer_to "end a/1 a/2"
+        asked(7) -- what was asked meanwhile, together
+        assert.same({ "behind", "back" }, heard)
+        assert.is_false(asker:lagging())
+        admin:answer_to "end a/1 a/2"
+        turn()
+        assert.same({ "behind", "back", "back" }, heard)
+        offsets.PATIENCE = 3600
+        local asked_all = all()
+        asked(9)
+        admin:answer_to "end a/0"
+        turn()
+        admin:answer()
+        assert.equal("a/0=7 a/1=7 a/2=7", got(asked_all))
+      end)
+    end)
+
+    it("are all waited for while none has answered", function()
+      asking(function()
+        offsets.PATIENCE = 0
+        local asked_all = all()
+        asked(2)
+        assert.equal("running", asked_all:status())
+        admin.errors = { ["a/1"] = "_TIMED_OUT", ["a/2"] = "_TIMED_OUT" }
+        admin:answer_to "end a/1 a/2" -- nor is that an answer
+        turn()
+        assert.equal("running", asked_all:status())
+        admin:answer()
+        assert.equal("a/0=7 a/1=_TIMED_OUT a/2=_TIMED_OUT", got(asked_all))
+        assert.same({}, heard)
+      end)
+    end)
+
+    it("get as much longer as they needed the last time", function()
+      local real, later = task.monotonic, 0
+      finally(function() task.monotonic = real end)
+      task.monotonic = function() return real() + later end
+      asking(function()
+        offsets.PATIENCE = 0
+        local asked_all = all()
+        asked(2)
+        admin:answer_to "end a/0"
+        assert.equal("a/0=7 a/1=_TIMED_OUT a/2=_TIMED_OUT", got(asked_all))
+        later = 3600
+        admin:answer()
+        turn()
+        assert.same({ "behind", "back" }, heard)
+        admin.asked, asked_all = {}, all()
+        asked(2)
+        admin:answer_to "end a/0"
+        turn()
+        assert.equal("running", asked_all:status())
+        admin:answer()
+        assert.equal("a/0=7 a/1=7 a/2=7", got(asked_all))
+      end)
+    end)
+
+    it("fail apart from each other", function()
+      asking(function()
+        local asked_all = all()
+        asked(2)
+        admin:answer_to "end a/0"
+        turn()
+        admin.failure = "gone"
+        admin:answer()
+        assert.equal("a/0=7 a/1=_TRANSPORT a/2=_TRANSPORT", got(asked_all))
+      end)
+    end)
+  end)
+
   for what, expected in pairs { failure = "_TRANSPORT", bug = "BUG" } do
     it("tells everybody that a question failed: " .. what, function()
-      task.run(function()
+      asking(function()
         admin[what] = "gone"
         local first, beside = ask("end", part("a", 0)), ask("end", part("b", 0))
         asked(1)

@@ -70,6 +70,8 @@ local DEFAULTS <const> = {
   },
   query = {
     ["topic.metadata.refresh.interval.ms"] = "300000",
+    -- A broker that hangs is asked for metadata again and again, before all others, until something that it owes is so old.
+    ["socket.timeout.ms"] = "10000",
   },
   claims = {
     -- An observer that was killed holds its partitions for so long; 10 s is well above the 6 s that

@@ -38,6 +38,9 @@ function perform.read(observer, effect)
     return { kind = "offsets", unit = effect.unit, parts = {} }
   end
   local parts, message, code = reader.read(observer.admin, observer.offsets, unit, effect.commits)
+  if code == "TIMEDOUT" then
+    observer.trouble:set() -- the group's coordinator may have moved
+  end
   return { kind = "offsets", unit = effect.unit, parts = parts, message = message, error = not parts and code or nil }
 end
 

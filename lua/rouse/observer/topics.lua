@@ -11,6 +11,19 @@ function topics.odd(route, name)
   return route.topic .. "#" .. name
 end
 
+--- Who leads a partition; nil where nobody does or nothing is known.
+---@param metadata { topics: table<string, { partitions: table[] }> }?
+---@return integer|nil broker
+function topics.leader(metadata, topic, partition)
+  local known = metadata and metadata.topics[topic]
+  for _, item in ipairs(known and known.partitions or {}) do
+    if item.id == partition then
+      return item.leader
+    end
+  end
+  return nil
+end
+
 local ABSENT <const> = { UNKNOWN_TOPIC_OR_PART = true, _UNKNOWN_TOPIC = true }
 
 --- Topics that were there and are no more. A broker that has just started may not know all of them yet: gone is what two looks

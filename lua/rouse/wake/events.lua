@@ -18,8 +18,12 @@ function events.on_start(engine)
   end
 end
 
---- Something may have changed everywhere (reconnected): everything is evaluated.
-events.on_reevaluate = events.on_start
+--- Something may have changed everywhere (reconnected), or { unread } can be read now that could not: that is evaluated.
+function events.on_reevaluate(engine, event)
+  for _, unit in ipairs(engine.units) do
+    unit.dirty = unit.dirty or not event.unread or unit.unread ~= nil
+  end
+end
 
 --- New routes or a new rule: { units, jobs, decide, rule_changed, renew }. The event tells what became of the units.
 function events.on_reload(engine, event)
