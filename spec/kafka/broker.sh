@@ -5,6 +5,7 @@
 #   broker.sh stop DIR      SIGTERM, SIGKILL after a deadline; the data stay
 #   broker.sh restart DIR   the same ports and data again
 #   broker.sh kill DIR      SIGKILL at once: the power cut
+#   broker.sh hang DIR      SIGSTOP: it keeps its connections and says nothing; resume DIR ends that
 #   broker.sh env DIR       print export lines: KAFKA_PLAINTEXT, KAFKA_SASL, KAFKA_CA, KAFKA_USER, KAFKA_PASSWORD
 #
 # KAFKA_PROPERTIES holds more lines of server.properties, for a broker that is started the first time; they win.
@@ -181,6 +182,7 @@ stop() {
     pid=$(<"$dir/pid")
     deadline=$((SECONDS + stop_seconds))
     kill -TERM "$pid" 2>/dev/null || true
+    kill -CONT "$pid" 2>/dev/null || true
     while running "$pid"; do
         [ "$SECONDS" -lt "$deadline" ] || kill -KILL "$pid" 2>/dev/null || true
         sleep 0.1
@@ -188,12 +190,14 @@ stop() {
     rm -f "$dir/pid"
 }
 
-[ $# -eq 2 ] || die "usage: broker.sh start|stop|restart|kill|env DIR"
+[ $# -eq 2 ] || die "usage: broker.sh start|stop|restart|kill|hang|resume|env DIR"
 case $1 in
     start) start "$2" ;;
     stop) stop "$2" ;;
     restart) stop "$2"; start "$2" ;;
     kill) stop_seconds=0; stop "$2" ;;
+    hang) kill -STOP "$(<"$2/pid")" ;;
+    resume) kill -CONT "$(<"$2/pid")" ;;
     env) cat "$2/env" ;;
     *) die "unknown command: $1" ;;
 esac

@@ -339,8 +339,8 @@ function Scope:broker(properties, join)
   return own
 end
 
---- Stops a broker of the spec's own, or kills it: a power cut.
----@param how "stop"|"kill"|nil
+--- Stops a broker of the spec's own, or kills it: a power cut; or has it hang, until it is resumed.
+---@param how "stop"|"kill"|"hang"|"resume"|nil
 function Scope:stop_broker(own, how)
   self:run("spec/kafka/broker.sh", how or "stop", own)
 end

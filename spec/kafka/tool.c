@@ -3,7 +3,7 @@
  * JVM, produce in transactions, load a topic fast, and compare a group's commits with the topic's ends. It uses librdkafka
  * alone, nothing of Rouse, so that its answers are a second opinion.
  *
- *   tool BROKERS create NAME:PARTITIONS[:PROPERTY=VALUE]...    replicas: the broker's default
+ *   tool BROKERS create NAME:PARTITIONS[:PROPERTY=VALUE,...]...    replicas: the broker's default, or replicas=N before all else
  *   tool BROKERS delete NAME...
  *   tool BROKERS grow NAME:PARTITIONS...
  *   tool BROKERS deny NAME... | allow NAME...   nobody may read the topics, and the end of that (of a broker with an authorizer)
@@ -126,11 +126,15 @@ static void create(rd_kafka_t *rk, rd_kafka_queue_t *queue, int n, char **specs)
     char text[TEXT];
     for (int i = 0; i < n; i++) {
         char *rest = NULL;
+        int replicas = -1;
         counts[i] = split(specs[i], &rest);
-        topics[i] = rd_kafka_NewTopic_new(specs[i], counts[i], -1, text, sizeof text);
+        char *pair = rest ? strtok(rest, ",") : NULL;
+        if (pair && sscanf(pair, "replicas=%d", &replicas) == 1)
+            pair = strtok(NULL, ",");
+        topics[i] = rd_kafka_NewTopic_new(specs[i], counts[i], replicas, text, sizeof text);
         if (!topics[i])
             die("%s: %s", specs[i], text);
-        for (char *pair = rest ? strtok(rest, ",") : NULL; pair; pair = strtok(NULL, ",")) {
+        for (; pair; pair = strtok(NULL, ",")) {
             char *value = strchr(pair, '=');
             if (!value)
                 die("'%s' is not PROPERTY=VALUE", pair);
