@@ -21,9 +21,22 @@ static const char *const apis[] = {
     "AddPartitionsToTxn", "AddOffsetsToTxn", "EndTxn",
 };
 
+#define METADATA 3
+#define METADATA_MAX 4
+
 static void drain(struct kafka_client *client)
 {
     rd_kafka_poll(client->rk, 0);
+}
+
+/*
+ * Up to 2.0.2 the mock offers versions of Metadata that cannot say "do not create the topic", and
+ * so creates whatever is looked for; it understands the first version that can.
+ */
+static void offer_metadata(rd_kafka_mock_cluster_t *cluster)
+{
+    if (rd_kafka_version() < 0x02010000)
+        rd_kafka_mock_set_apiversion(cluster, METADATA, 0, METADATA_MAX);
 }
 
 static void stop(struct kafka_client *client)
@@ -61,8 +74,10 @@ struct kafka_mock *kafka_mock_new(const struct kafka_options *options, int broke
     }
     kafka_client_watch(&mock->client, rd_kafka_queue_get_main(mock->client.rk));
     mock->cluster = rd_kafka_mock_cluster_new(mock->client.rk, brokers);
-    if (mock->cluster != NULL)
+    if (mock->cluster != NULL) {
+        offer_metadata(mock->cluster);
         return mock;
+    }
     err_set(err, "SYSTEM", "the mock cluster of %d brokers did not start", brokers);
     kafka_client_close(&mock->client, 1, NULL, NULL);
     kafka_client_unref(&mock->client);

@@ -192,6 +192,19 @@ describe("consumer on the mock cluster", function()
     end)
   end)
 
+  it("exits 78 where the topic does not exist, by group and by index", function()
+    with_mock({ { name = "shipping", partitions = 2 } }, function(_, tools)
+      local runs = {}
+      for i, env in ipairs { {}, INDEX } do
+        runs[i] = task.spawn(tools.run, { handle = done }, env)
+      end
+      for _, run in ipairs(runs) do
+        assert.equal(78, (run:join(60)))
+      end
+      assert.equal("payments", assert(tools.log.find "topic does not exist").fields.topic)
+    end)
+  end)
+
   it("exits 78 with librdkafka's own words on a property it does not know", function()
     with_mock({ { name = "payments", partitions = 2 } }, function(_, tools)
       assert.equal(78, tools.run({

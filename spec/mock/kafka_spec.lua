@@ -49,6 +49,23 @@ describe("rouse.mock.kafka", function()
     end)
   end)
 
+  it("creates no topic that a consumer looks for, only one that is produced to", function()
+    task.run(function()
+      local mock <close> = mock_kafka.new { topics = { orders = 1 } }
+      local admin <close> = assert(kafka.admin { properties = mock:properties() })
+      local consumer <close> = assert(kafka.consumer {
+        properties = mock:consumer_properties("g", { ["topic.metadata.propagation.max.ms"] = 100 }),
+      })
+      assert(consumer:assign { { topic = "looked-for", partition = 0, offset = 0 } })
+      local event = assert(consumer:poll { timeout = 30 })
+      assert.matches("UNKNOWN", event.code)
+      mock:produce { topic = "produced", value = "v" }
+      local topics = assert(admin:metadata { timeout = 30 }).topics
+      assert.is_nil(topics["looked-for"])
+      assert.is_table(topics.produced)
+    end)
+  end)
+
   it("injects faults, once for each error named", function()
     task.run(function()
       local mock <close> = mock_kafka.new { topics = { t = 1 } }

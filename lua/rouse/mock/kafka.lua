@@ -1,6 +1,7 @@
 -- A Kafka cluster in this process for specs and the demo: librdkafka's mock with what a test needs around it. It speaks
 -- the real protocol on loopback ports, so other processes may use it too. Its limits: 5 MiB a partition, a first group join
--- takes 3 s and later ones a session time-out, no look-up by timestamp, no transactions.
+-- takes 3 s and later ones a session time-out, no look-up by timestamp, no transactions. A topic that is produced to is created,
+-- one that is looked for is not.
 local kafka = require "rouse.kafka"
 local options = require "rouse.options"
 
