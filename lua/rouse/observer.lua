@@ -140,7 +140,7 @@ function Observer:watch_topics()
     self:report_kafka(metadata ~= nil, message, code)
     if metadata then
       self:refresh(metadata)
-      refusals.look(self)
+      refusals.look(self, task.monotonic())
       if self.down then
         self.down = false
         self:emit { kind = "reevaluate" }

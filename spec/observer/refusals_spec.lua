@@ -41,7 +41,7 @@ describe("refusals of the doorbell", function()
   it("are asked again at every look while they last", function()
     refuse()
     for look = 1, 3 do
-      refusals.look(observer)
+      refusals.look(observer, 60 * look)
       assert.equal(look, #again)
       refuse() -- the arming is refused, too
     end
@@ -49,10 +49,15 @@ describe("refusals of the doorbell", function()
     assert.same({ TOLD }, said)
   end)
 
-  it("are over with the first look after an arming that was not refused", function()
+  it("are over with the first look long enough after an arming that was not refused", function()
     refuse()
-    refusals.look(observer)
-    refusals.look(observer)
+    refusals.look(observer, 100)
+    for seconds = 1, refusals.SILENCE - 1 do
+      refusals.look(observer, 100 + seconds)
+    end
+    assert.same({ "payments" }, again)
+    assert.same({ TOLD }, said)
+    refusals.look(observer, 100 + refusals.SILENCE)
     assert.same({ "payments" }, again)
     assert.same({ TOLD, OVER }, said)
     assert.same({}, observer.refused)

@@ -1,8 +1,12 @@
 --- Topics whose partitions the broker does not let the doorbell read. librdkafka says so once and goes on asking in silence; so
---- they are armed again at each look at the topics, and what is not refused anew can be read again.
+--- they are armed again at a look at the topics, and what is not refused anew can be read again.
 local log = require "rouse.log"
 
 local refusals = {}
+
+-- Seconds until an arming that was not refused counts as accepted. librdkafka rests a refused partition for 5 s, also when it is
+-- assigned anew.
+refusals.SILENCE = 10
 
 local REFUSED <const> = { TOPIC_AUTHORIZATION_FAILED = true, GROUP_AUTHORIZATION_FAILED = true,
   CLUSTER_AUTHORIZATION_FAILED = true }
@@ -38,14 +42,15 @@ function refusals.rung(observer, event)
   end
 end
 
---- A look at the topics: what was not refused since it was armed again is over, the rest is armed again.
-function refusals.look(observer)
+--- A look at the topics: what was not refused long enough since it was armed again is over, what was refused is armed again.
+---@param now number task.monotonic()
+function refusals.look(observer, now)
   for topic, refused in pairs(observer.refused) do
-    if refused.asked then
-      readable(observer, topic)
-    else
-      refused.asked = true
+    if not refused.asked then
+      refused.asked = now
       observer.doorbell:again(topic)
+    elseif now - refused.asked >= refusals.SILENCE then
+      readable(observer, topic)
     end
   end
 end
