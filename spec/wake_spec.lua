@@ -482,6 +482,22 @@ describe("wake", function()
       assert.equal(9, w.armed["payments/0"])
     end)
 
+    for code, most in pairs { _WAIT_COORD = 5, TIMEDOUT = 5, GROUP_AUTHORIZATION_FAILED = 30 } do
+      it("reads again in " .. most .. " s at most where the commits cannot be read: " .. code, function()
+        local w = world.new { units = { unit() }, commits = commits(9) }
+        w:start { payments = 1 }
+        w:send { kind = "reevaluate" }
+        w:answer_list()
+        for _ = 1, 9 do
+          w:send { kind = "offsets", unit = w:take("read").unit, error = code, message = "no" }
+          w.now, w.clock = w.now + w.call_at - w.clock, w.call_at
+          w:send { kind = "timer" }
+        end
+        w:send { kind = "offsets", unit = w:take("read").unit, error = code, message = "no" }
+        assert.equal(0.75 * most, w.call_at - w.clock)
+      end)
+    end
+
     it("looks at once, and at nothing else, when what could not be read can be", function()
       local w = world.new { units = { unit(), unit { job = "audit", group = "audit" } }, commits = commits(9) }
       w:start { payments = 1 }

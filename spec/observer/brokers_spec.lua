@@ -154,6 +154,27 @@ describe("observer of several brokers", function()
     end)
   end
 
+  it("finds the coordinator that a group has got when its former one hangs", function()
+    local timeout = reader.TIMEOUT
+    finally(function() reader.TIMEOUT = timeout end)
+    reader.TIMEOUT = 3
+    with_observer({ brokers = 3, topics = { { name = "payments", partitions = 1 } },
+      before = function(w)
+        leaders(w, "payments", { 1 })
+        w.mock.kafka:set_coordinator { group = "payments-group", broker = DEAD }
+        w:produce("payments", 0)
+        w:commit("payments", 0, 1)
+      end }, function(w)
+      w:ready()
+      armed(w, "payments", 1)
+      w.mock.kafka:rtt(DEAD, 3600)
+      w:produce("payments", 0)
+      w:wait("a failed reading", function() return unit(w, "payments").decision.code == "read_failed" end)
+      w.mock.kafka:set_coordinator { group = "payments-group", broker = 3 }
+      woken(w, "payments", 0)
+    end)
+  end)
+
   it("ends while one of them owes it an answer", function()
     with_observer({ brokers = 3, topics = { { name = "payments", partitions = 2 } },
       before = function(w)

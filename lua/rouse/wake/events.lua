@@ -12,6 +12,9 @@ local watch = require "rouse.wake.watch"
 
 local events = {}
 
+-- A group whose coordinator is away gets another within seconds.
+local AWAY <const> = { TIMEDOUT = true, _WAIT_COORD = true, _TRANSPORT = true }
+
 function events.on_start(engine)
   for _, unit in ipairs(engine.units) do
     unit.dirty = true
@@ -144,7 +147,8 @@ function events.on_offsets(engine, event)
     unit.unread = event.error
     unit.read_failures = unit.read_failures + 1
     forget_proofs(unit)
-    engine:look_in(unit, backoff.delay(unit.read_failures, { first = 1, max = 30, random = engine.random }))
+    local most = AWAY[event.error] and watch.ACTIVE or 30
+    engine:look_in(unit, backoff.delay(unit.read_failures, { first = 1, max = most, random = engine.random }))
     engine:note(unit, "read_failed", { reason = event.message, error = event.error })
     return
   end
