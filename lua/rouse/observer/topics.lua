@@ -16,7 +16,12 @@ end
 ---@return integer|nil broker
 function topics.leader(metadata, topic, partition)
   local known = metadata and metadata.topics[topic]
-  for _, item in ipairs(known and known.partitions or {}) do
+  local partitions = known and known.partitions or {}
+  local likely = partitions[partition + 1] -- brokers tell them in order, though nothing says so
+  if likely and likely.id == partition then
+    return likely.leader
+  end
+  for _, item in ipairs(partitions) do
     if item.id == partition then
       return item.leader
     end
