@@ -8,7 +8,7 @@ local session = require "rouse.mock.session"
 local task = require "rouse.task"
 local verdict = require "rouse.verdict"
 
-local DEADLINE = 60 -- a broker that dies may cost a reading 10 s, twice
+local DEADLINE = 60 -- a coordinator that hangs is given up after 10 s, twice
 
 local function default_decide()
   return verdict.wake { reason = "records wait" }
