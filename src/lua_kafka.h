@@ -80,14 +80,11 @@ void lua_kafka_init_records(lua_State *L);
  */
 void lua_kafka_push_records(lua_State *L, const struct kafka_event *event);
 
-/* Pushes the metatable of records, whether or not there can be any yet. */
-void lua_kafka_push_record_meta(lua_State *L);
-
 /*
  * Whether there is a record at `index` (which may be beyond the top), and if so its place, whose
- * topic lives as long as the state. Their metatable is at `meta`.
+ * topic lives as long as the state.
  */
-bool lua_kafka_record_place(lua_State *L, int index, int meta, struct log_place *place);
+bool lua_kafka_record_place(lua_State *L, int index, struct log_place *place);
 
 /* Pushes seconds for a timestamp in milliseconds. */
 #define KAFKA_SECONDS(ms) ((lua_Number)(ms) / 1000.0)

@@ -35,6 +35,7 @@ struct fields {
 };
 
 struct record {
+    const void *mark;           /* &key: what tells a record, see lua_kafka_record_place */
     int64_t offset;
     int64_t timestamp;          /* milliseconds; -1: none */
     const char *topic_name;     /* the string's in the table of topics */
@@ -108,6 +109,7 @@ static void push_record(lua_State *L, const struct kafka_record *from, int meta,
     size_t inline_size = large ? 0 : from->value_size;
     struct record *record = lua_newuserdatauv(
         L, sizeof(*record) + from->key_size + inline_size + header_bytes, large ? 1 : 0);
+    record->mark = &key;
     record->offset = from->offset;
     record->timestamp = from->timestamp;
     record->partition = from->partition;
@@ -154,21 +156,28 @@ static struct topic find_topic(lua_State *L, int topics, const char *name)
     return topic;
 }
 
-/* Records first to last of the event are of one partition. */
-static void push_slice(lua_State *L, const struct kafka_record *record, size_t first, size_t last,
-                       size_t bytes)
+/* Records of the event that follow each other and are of one partition. */
+struct slice {
+    const char *topic;
+    int32_t partition;
+    size_t first, bytes;
+};
+
+/* Appends the slice that ends with record `last` to the table at `slices`. */
+static void push_slice(lua_State *L, int slices, const struct slice *slice, size_t last)
 {
     lua_createtable(L, 0, 5);
-    lua_pushstring(L, record->topic);
+    lua_pushstring(L, slice->topic);
     lua_setfield(L, -2, "topic");
-    lua_pushinteger(L, record->partition);
+    lua_pushinteger(L, slice->partition);
     lua_setfield(L, -2, "partition");
-    lua_pushinteger(L, (lua_Integer)first);
+    lua_pushinteger(L, (lua_Integer)slice->first);
     lua_setfield(L, -2, "first");
     lua_pushinteger(L, (lua_Integer)last);
     lua_setfield(L, -2, "last");
-    lua_pushinteger(L, (lua_Integer)bytes);
+    lua_pushinteger(L, (lua_Integer)slice->bytes);
     lua_setfield(L, -2, "bytes");
+    lua_rawseti(L, slices, (lua_Integer)lua_rawlen(L, slices) + 1);
 }
 
 void lua_kafka_push_records(lua_State *L, const struct kafka_event *event)
@@ -184,30 +193,25 @@ void lua_kafka_push_records(lua_State *L, const struct kafka_event *event)
     lua_rawgetp(L, LUA_REGISTRYINDEX, &key);
     lua_rawgeti(L, -1, SHARED_TOPICS);
     lua_replace(L, base + TOPICS); /* L: records slices meta topics */
-    struct kafka_record record, before = {.topic = NULL};
-    size_t first = 1, bytes = 0;
-    lua_Integer slices = 0;
+    struct kafka_record record;
+    struct slice slice = {.topic = NULL};
     struct topic topic = {0, NULL};
     for (size_t i = 0; i < event->count; i++) {
         kafka_event_record(event, i, &record);
-        bool same = record.topic == before.topic;
-        if (i > 0 && (!same || record.partition != before.partition)) {
-            push_slice(L, &before, first, i, bytes);
-            lua_rawseti(L, base + SLICES, ++slices);
-            first = i + 1;
-            bytes = 0;
+        bool same = record.topic == slice.topic;
+        if (!same || record.partition != slice.partition) {
+            if (i > 0)
+                push_slice(L, base + SLICES, &slice, i);
+            slice = (struct slice){record.topic, record.partition, i + 1, 0};
         }
         if (!same)
             topic = find_topic(L, base + TOPICS, record.topic);
         push_record(L, &record, base + META, &topic);
         lua_rawseti(L, base + RECORDS, (lua_Integer)i + 1);
-        bytes += record.key_size + record.value_size;
-        before = record;
+        slice.bytes += record.key_size + record.value_size;
     }
-    if (event->count > 0) {
-        push_slice(L, &before, first, event->count, bytes);
-        lua_rawseti(L, base + SLICES, ++slices);
-    }
+    if (event->count > 0)
+        push_slice(L, base + SLICES, &slice, event->count);
     lua_settop(L, base + SLICES);
 }
 
@@ -338,16 +342,13 @@ static int l_tostring(lua_State *L)
     return 1;
 }
 
-bool lua_kafka_record_place(lua_State *L, int index, int meta, struct log_place *place)
+bool lua_kafka_record_place(lua_State *L, int index, struct log_place *place)
 {
     const struct record *record = lua_touserdata(L, index);
-    if (record == NULL || !lua_getmetatable(L, index))
+    if (record == NULL || lua_rawlen(L, index) < sizeof(*record) || record->mark != &key)
         return false;
-    bool same = lua_rawequal(L, -1, meta);
-    lua_pop(L, 1);
-    if (same)
-        *place = (struct log_place){record->topic_name, record->partition, record->offset};
-    return same;
+    *place = (struct log_place){record->topic_name, record->partition, record->offset};
+    return true;
 }
 
 static int l_newindex(lua_State *L)
@@ -382,11 +383,6 @@ static void set_reader(lua_State *L, int shared, const char *name, lua_CFunction
     lua_setfield(L, -2, name);
 }
 
-void lua_kafka_push_record_meta(lua_State *L)
-{
-    luaL_newmetatable(L, TYPE);
-}
-
 void lua_kafka_init_records(lua_State *L)
 {
     luaL_checkstack(L, 16, "kafka records");
@@ -405,7 +401,7 @@ void lua_kafka_init_records(lua_State *L)
     }
     lua_rawseti(L, shared, SHARED_NAMES);
 
-    lua_kafka_push_record_meta(L); /* L: shared meta */
+    luaL_newmetatable(L, TYPE); /* L: shared meta */
     set_reader(L, shared, "__index", l_index);
     set_reader(L, shared, "__pairs", l_pairs);
     set_reader(L, shared, "__tostring", l_tostring);

@@ -14,9 +14,6 @@
 #define ROOM 12         /* fields of an ordinary line */
 #define FIELDS_MAX 10000
 
-/* Second upvalue of the functions: what records are known by. */
-#define RECORD_META lua_upvalueindex(2)
-
 /* A value of a table as JSON, under pcall: a log line must not fail for what is in it. */
 static int l_encode(lua_State *L)
 {
@@ -143,7 +140,7 @@ static int write_line(lua_State *L, enum log_level level)
     struct log_place place;
     if (!log_enabled(log, level))
         return 0;
-    if (lua_kafka_record_place(L, 2, RECORD_META, &place)) {
+    if (lua_kafka_record_place(L, 2, &place)) {
         log_write_place(log, level, message, length, &place);
         return 0;
     }
@@ -231,7 +228,7 @@ static int l_place(lua_State *L)
     static const char *const names[] = {"topic", "partition", "offset"};
     struct log_place place;
     lua_settop(L, 1);
-    if (lua_kafka_record_place(L, 1, RECORD_META, &place))
+    if (lua_kafka_record_place(L, 1, &place))
         return 1;
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_createtable(L, 0, 3);
@@ -262,7 +259,6 @@ int log_open(lua_State *L)
     };
     lua_newtable(L);
     lua_pushvalue(L, lua_upvalueindex(1)); /* the host, as util_rouse finds it */
-    lua_kafka_push_record_meta(L);
-    luaL_setfuncs(L, functions, 2);
+    luaL_setfuncs(L, functions, 1);
     return 1;
 }
