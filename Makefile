@@ -25,7 +25,7 @@ CFLAGS ?= -O2 -g
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES)))$(PKG_CFLAGS)
 PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PACKAGES)))$(PKG_LIBS)
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
-REAL_CFLAGS = -std=c11 -D_GNU_SOURCE -DROUSE_VERSION='"$(VERSION)"' -fPIC -fvisibility=hidden $(WARNINGS) \
+REAL_CFLAGS = -std=c11 -D_GNU_SOURCE -DROUSE_VERSION='"$(VERSION)"' -fPIC -fno-plt -fvisibility=hidden $(WARNINGS) \
               $(if $(CI),-Werror) $(PKG_CFLAGS) $(SANFLAGS) $(CFLAGS)
 
 SOURCES := $(filter-out src/main.c,$(wildcard src/*.c))
