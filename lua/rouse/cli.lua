@@ -1,5 +1,5 @@
---- The command line. Each command is a module rouse.cli.NAME that returns { name, summary, setup(command), run(args, ctx) };
---- run executes inside a task and returns the exit code. Results go to stdout, everything else to the log on stderr.
+--- The command line. Each command is a module rouse.cli.NAME that returns { setup(command), run(args, ctx) }, loaded when it is
+--- named; run executes inside a task and returns the exit code. Results go to stdout, everything else to the log on stderr.
 local argparse = require "argparse"
 local environment = require "rouse.config.environment"
 local log = require "rouse.log"
@@ -10,7 +10,16 @@ local variables = require "rouse.config.variables"
 
 local cli = {}
 
-local COMMANDS = { "observer", "consumer", "run", "check", "explain", "dlq", "mock", "demo" }
+local COMMANDS <const> = {
+  { "observer", "Observe the topics of kafkadata and wake the jobs that consume them (the packaged script)." },
+  { "consumer", "Consume KAFKA_TOPIC in CONSUMER_GROUP until it is idle (the packaged script)." },
+  { "run", "Run a script: an observer, a consumer or a free-form agent." },
+  { "check", "Check a script, kafkadata and the environment." },
+  { "explain", "Ask a running observer what it knows, decided and waits for, and why." },
+  { "dlq", "List, show and replay dead letters." },
+  { "mock", "Start a Kafka and a Code Engine with IAM for any client, or for a command." },
+  { "demo", "Show the whole system at work on an embedded Kafka and Code Engine." },
+}
 local USAGE <const>, CONFIGURATION <const> = 2, 78
 
 local function version()
@@ -23,7 +32,9 @@ local function fail(parser, message)
   error({ exit = USAGE }, 0)
 end
 
-local function build()
+--- What an observer was not asked for it would hold for months, and a consumer read at each of its starts: only commands among
+--- the words are loaded.
+local function build(argv)
   local parser = argparse("rouse")
     :description("Watches Kafka topics and wakes the jobs that consume them; every decision is a Lua script.")
     :epilog("Without configuration: rouse demo. Documentation: rouse(1), SCRIPTING.md.")
@@ -33,16 +44,20 @@ local function build()
     print(version())
     error({ exit = 0 }, 0)
   end)
-  local commands = {}
-  for _, name in ipairs(COMMANDS) do
-    local command = require("rouse.cli." .. name)
-    commands[name] = command
-    local sub = parser:command(name, command.summary)
+  local named = {}
+  for _, word in ipairs(argv) do
+    named[word] = true
+  end
+  for _, command in ipairs(COMMANDS) do
+    local name, summary = table.unpack(command)
+    local sub = parser:command(name, summary)
     sub.error = fail -- before the setup: what that nests takes it over
-    command.setup(sub)
+    if named[name] then
+      require("rouse.cli." .. name).setup(sub)
+    end
   end
   parser.error = fail
-  return parser, commands
+  return parser
 end
 
 --- What follows the script of `run` is the script's, also where it looks like an option of ours.
@@ -67,27 +82,36 @@ local function configure_log(environ)
   return #reader.problems == 0
 end
 
---- Runs a command line; returns the exit code.
----@param argv string[] arguments, the program's name at 0
----@return integer
-function cli.main(argv)
-  local parser, commands = build()
+--- The arguments of a command line, or nil and the exit code where it ends there.
+local function parse(argv)
+  local parser = build(argv)
   local ok, args = pcall(parser.parse, parser, split(argv))
   if not ok then
     if type(args) == "table" and args.exit then
-      return args.exit
+      return nil, args.exit
     end
     error(args, 0)
   end
   if not args.command then
     io.stderr:write(parser:get_help(), "\n")
-    return USAGE
+    return nil, USAGE
+  end
+  return args
+end
+
+--- Runs a command line; returns the exit code.
+---@param argv string[] arguments, the program's name at 0
+---@return integer
+function cli.main(argv)
+  local args, code = parse(argv)
+  if not args then
+    return code
   end
   local environ = sys.environ()
   if not configure_log(environ) then
     return CONFIGURATION
   end
-  return task.run(commands[args.command].run, args, { environ = environ })
+  return task.run(require("rouse.cli." .. args.command).run, args, { environ = environ })
 end
 
 return cli

@@ -10,7 +10,7 @@ local rouse = require "rouse"
 local script = require "rouse.script"
 local sys = require "rouse.core.sys"
 
-local check = { name = "check", summary = "Check a script, kafkadata and the environment." }
+local check = {}
 
 local PROBLEMS <const>, CONFIGURATION <const> = 1, 78
 

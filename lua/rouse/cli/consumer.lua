@@ -1,2 +1,1 @@
-return require("rouse.cli.packaged").command("consumer",
-  "Consume KAFKA_TOPIC in CONSUMER_GROUP until it is idle (the packaged script).")
+return require("rouse.cli.packaged").command "consumer"

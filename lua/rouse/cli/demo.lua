@@ -5,7 +5,7 @@ local log = require "rouse.log"
 local sys = require "rouse.core.sys"
 local task = require "rouse.task"
 
-local command = { name = "demo", summary = "Show the whole system at work on an embedded Kafka and Code Engine." }
+local command = {}
 
 local INTERRUPTED, TERMINATED, FAILED = 130, 143, 1
 

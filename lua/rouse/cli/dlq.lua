@@ -8,7 +8,7 @@ local json = require "rouse.json"
 local log = require "rouse.log"
 local sys = require "rouse.core.sys"
 
-local command = { name = "dlq", summary = "List, show and replay dead letters." }
+local command = {}
 
 local PROBLEMS <const>, CONFIGURATION <const> = 1, 78
 

@@ -5,7 +5,7 @@ local log = require "rouse.log"
 local report = require "rouse.observer.report"
 local sys = require "rouse.core.sys"
 
-local explain = { name = "explain", summary = "Ask a running observer what it knows, decided and waits for, and why." }
+local explain = {}
 
 local PROBLEMS <const>, UNAVAILABLE <const>, CONFIGURATION <const> = 1, 69, 78
 local TIMEOUT <const> = 5

@@ -5,10 +5,7 @@ local session = require "rouse.mock.session"
 local sys = require "rouse.core.sys"
 local task = require "rouse.task"
 
-local mock = {
-  name = "mock",
-  summary = "Start a Kafka and a Code Engine with IAM for any client, or for a command.",
-}
+local mock = {}
 
 local USAGE <const>, UNAVAILABLE <const>, CONFIGURATION <const>, NOT_FOUND <const> = 2, 69, 78, 127
 local GRACE <const> = 10

@@ -10,9 +10,8 @@ local packaged = {}
 
 --- A command that runs the packaged script of this name.
 ---@param name string
----@param summary string
-function packaged.command(name, summary)
-  local command = { name = name, summary = summary }
+function packaged.command(name)
+  local command = {}
 
   function command.setup(parser)
     parser:flag("--print", "Write the packaged script to stdout and exit: the start of your own.")

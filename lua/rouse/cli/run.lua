@@ -6,7 +6,7 @@ local sources = require "rouse.observer.sources"
 local sys = require "rouse.core.sys"
 local task = require "rouse.task"
 
-local run = { name = "run", summary = "Run a script: an observer, a consumer or a free-form agent." }
+local run = {}
 
 local CONFIGURATION, FAILED = 78, 1
 
