@@ -72,7 +72,7 @@ function Observer:open_kafka()
   end
   self.admin = admin
   self.offsets = offsets.new { admin = admin, timeout = reader.TIMEOUT,
-    leader = function(...) return topics.leader(self.metadata, ...) end, behind = function() self.trouble:set() end,
+    leader = function(...) return topics.leader(self.cluster, ...) end, behind = function() self.trouble:set() end,
     back = function() self:emit { kind = "reevaluate", unread = true } end }
   self.doorbell, message = doorbell.open(layers, function(event)
     refusals.rung(self, event)
@@ -105,14 +105,14 @@ local function on_topic(units, name)
 end
 
 --- Topics and partitions as the cluster has them now, told to the engine.
-function Observer:refresh(metadata)
-  self.metadata = metadata
-  local gone = topics.gone(self.counts, metadata, self.suspects)
+function Observer:refresh(cluster)
+  self.cluster = cluster
+  local gone = topics.gone(self.counts, cluster, self.suspects)
   for _, name in ipairs(gone) do
     self.counts[name], self.missing[name] = nil, topics.DELETED
     log.warn(("%s: %s; it will be watched again when there is one of that name"):format(name, topics.DELETED))
   end
-  local found, units = topics.resolve(self.routes, metadata, self.missing, self.suspects), nil
+  local found, units = topics.resolve(self.routes, cluster, self.missing, self.suspects), nil
   for _, name in ipairs(gone) do
     units = units or self:units_now()
     self:emit { kind = "gone", topic = name, keep = on_topic(units, name) }
@@ -139,7 +139,7 @@ function Observer:watch_topics()
     local metadata, message, code = self.admin:metadata { timeout = 10 }
     self:report_kafka(metadata ~= nil, message, code)
     if metadata then
-      self:refresh(metadata)
+      self:refresh(topics.cluster(metadata))
       refusals.look(self, task.monotonic())
       if self.down then
         self.down = false
@@ -182,7 +182,8 @@ function Observer:prepare()
   if not self.definitions then
     return nil, message, code == "CREDENTIALS" and startup.CREDENTIALS or startup.UNAVAILABLE
   end
-  topics.resolve(self.routes, metadata, self.missing)
+  local cluster = topics.cluster(metadata)
+  topics.resolve(self.routes, cluster, self.missing)
   local units = self:units_now()
   for _, line in ipairs(self.lines) do
     log.info(line)
@@ -199,7 +200,7 @@ function Observer:prepare()
   if not ok then
     return nil, message, startup.CONFIGURATION
   end
-  self:refresh(metadata)
+  self:refresh(cluster)
   self:emit { kind = "start" }
   return true
 end

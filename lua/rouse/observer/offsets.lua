@@ -4,6 +4,7 @@
 --- No leader waits for another. Once one has answered, the others get a moment more, each as much as it needed the last time;
 --- what is missing then is unknown for now, and `back` is called when it has come after all. For a leader that has let that
 --- moment pass nobody waits until it has answered, and no question is sent to it beside the one that it owes.
+local places = require "rouse.places"
 local task = require "rouse.task"
 
 local Offsets = { __name = "rouse.offsets" }
@@ -26,30 +27,28 @@ local AWAY <const> = { _TIMED_OUT = true, TIMEDOUT = true, _TRANSPORT = true }
 ---@field back (fun())? called when the answer has come that somebody did not wait for
 
 ---@class rouse.Offsets
----@field lanes table<string, table> low or end, leader, ill → the questions of that kind
----@field ill table<string, boolean> partitions whose last answer was an error: they are asked apart from their leader's others
+---@field lanes table<string, table<any, table>> low or end, and whether ill → leader → the questions of that kind
+---@field ill table<string, table<integer, boolean>> whose last answer was an error: asked apart from their leader's others
 ---@field made table a queue of questions to send
 
 ---@param options rouse.OffsetsOptions
 ---@return rouse.Offsets
 function offsets.new(options)
-  return setmetatable({ admin = options.admin, timeout = options.timeout, leader = options.leader, lanes = {}, ill = {},
+  return setmetatable({ admin = options.admin, timeout = options.timeout, leader = options.leader, ill = {},
+    lanes = { beginning = {}, ["end"] = {}, ill_beginning = {}, ill_end = {} },
     behind = options.behind or function() end, back = options.back or function() end, made = task.queue() }, Offsets)
 end
 
-local function key(item)
-  return item.topic .. "/" .. item.partition
-end
+local ILL <const> = { beginning = "ill_beginning", ["end"] = "ill_end" }
 
 --- Adds a partition to the question to its leader that has not been sent yet.
 function Offsets:join(at, part)
-  local name = key(part)
-  local leader = self.leader(part.topic, part.partition) or "nobody"
-  local kind = ("%s %s%s"):format(at, leader, self.ill[name] and " ill" or "")
-  local lane = self.lanes[kind]
+  local leader = self.leader(part.topic, part.partition) or -1
+  local lanes = self.lanes[places.get(self.ill, part) and ILL[at] or at]
+  local lane = lanes[leader]
   if not lane then
     lane = { out = 0, ended = task.event(), took = 0 }
-    self.lanes[kind] = lane
+    lanes[leader] = lane
   end
   local question = lane.next
   if not question then
@@ -57,9 +56,9 @@ function Offsets:join(at, part)
     lane.next = question
     self.made:put(question)
   end
-  if not question.known[name] then
-    question.known[name] = true
-    table.insert(question.partitions, { topic = part.topic, partition = part.partition })
+  if not places.get(question.known, part) then
+    places.set(question.known, part, true)
+    table.insert(question.partitions, part)
   end
   return question
 end
@@ -81,8 +80,10 @@ end
 function Offsets:learn(question, list, seconds)
   local some, away = false, false
   for _, item in ipairs(list or {}) do
-    question.answers[key(item)] = item
-    self.ill[key(item)] = item.error and true or nil
+    places.set(question.answers, item, item)
+    if item.error or places.get(self.ill, item) then
+      places.set(self.ill, item, item.error and true or nil)
+    end
     some, away = some or not item.error, away or AWAY[item.error] or false
     question.heard = question.heard or not AWAY[item.error]
   end
@@ -163,9 +164,11 @@ end
 
 --- Whether somebody was left without an answer lately.
 function Offsets:lagging()
-  for _, lane in pairs(self.lanes) do
-    if lane.behind and task.monotonic() - lane.behind <= 2 * self.timeout then
-      return true
+  for _, lanes in pairs(self.lanes) do
+    for _, lane in pairs(lanes) do
+      if lane.behind and task.monotonic() - lane.behind <= 2 * self.timeout then
+        return true
+      end
     end
   end
   return false
@@ -192,7 +195,7 @@ function Offsets:ask(at, partitions)
   end
   for i, part in ipairs(partitions) do
     local question = asked[i]
-    list[i] = question.answers[key(part)] or { topic = part.topic, partition = part.partition,
+    list[i] = places.get(question.answers, part) or { topic = part.topic, partition = part.partition,
       error = question.code or "_TIMED_OUT" }
   end
   return list

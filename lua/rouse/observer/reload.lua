@@ -188,7 +188,7 @@ function reload.adopt(observer, candidate)
     observer.definitions[name] = candidate.definitions[name]
     jobs[name] = candidate.definitions[name] and candidate.definitions[name].env
   end
-  topics.resolve(observer.routes, observer.metadata, observer.missing)
+  topics.resolve(observer.routes, observer.cluster, observer.missing)
   local units = observer:units_now()
   for _, line in ipairs(observer.lines) do
     if not told[line] then
@@ -200,7 +200,7 @@ function reload.adopt(observer, candidate)
   observer:step(event)
   group.adopt(observer, units)
   observer.counts = {}
-  observer:refresh(observer.metadata)
+  observer:refresh(observer.cluster)
   observer.trouble:set() -- and what the cluster has now
   local state = observer.reload
   state.generation, state.loaded_at, state.error = state.generation + 1, task.now(), nil

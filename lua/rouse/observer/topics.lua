@@ -11,22 +11,30 @@ function topics.odd(route, name)
   return route.topic .. "#" .. name
 end
 
---- Who leads a partition; nil where nobody does or nothing is known.
----@param metadata { topics: table<string, { partitions: table[] }> }?
----@return integer|nil broker
-function topics.leader(metadata, topic, partition)
-  local known = metadata and metadata.topics[topic]
-  local partitions = known and known.partitions or {}
-  local likely = partitions[partition + 1] -- brokers tell them in order, though nothing says so
-  if likely and likely.id == partition then
-    return likely.leader
-  end
-  for _, item in ipairs(partitions) do
-    if item.id == partition then
-      return item.leader
+--- What is kept of the cluster's metadata until the next look: of a topic, how many partitions, who leads them, what is wrong.
+---@class rouse.Cluster
+---@field [string] { count: integer, leaders: table<integer, integer>, error: string? } by topic
+
+---@param metadata rouse.metadata
+---@return rouse.Cluster
+function topics.cluster(metadata)
+  local cluster = {}
+  for name, topic in pairs(metadata.topics) do
+    local leaders = {}
+    for _, item in ipairs(topic.partitions) do
+      leaders[item.id] = item.leader
     end
+    cluster[name] = { count = #topic.partitions, leaders = leaders, error = topic.error }
   end
-  return nil
+  return cluster
+end
+
+--- Who leads a partition; nil where nobody does or nothing is known.
+---@param cluster rouse.Cluster?
+---@return integer|nil broker
+function topics.leader(cluster, topic, partition)
+  local known = cluster and cluster[topic]
+  return known and known.leaders[partition]
 end
 
 local ABSENT <const> = { UNKNOWN_TOPIC_OR_PART = true, _UNKNOWN_TOPIC = true }
@@ -34,13 +42,13 @@ local ABSENT <const> = { UNKNOWN_TOPIC_OR_PART = true, _UNKNOWN_TOPIC = true }
 --- Topics that were there and are no more. A broker that has just started may not know all of them yet: gone is what two looks
 --- in a row do not find.
 ---@param counts table<string, integer> topic → partitions, what was there
----@param metadata { topics: table<string, { error: string? }> }
+---@param cluster rouse.Cluster
 ---@param suspects table<string, boolean> what the last look did not find, updated
 ---@return string[] gone sorted
-function topics.gone(counts, metadata, suspects)
+function topics.gone(counts, cluster, suspects)
   local gone = {}
   for name in pairs(counts) do
-    local topic = metadata.topics[name]
+    local topic = cluster[name]
     local absent = not topic or ABSENT[topic.error] or false
     if absent and suspects[name] then
       gone[#gone + 1], absent = name, false
@@ -51,18 +59,18 @@ function topics.gone(counts, metadata, suspects)
   return gone
 end
 
---- The topics of each route, looked up in metadata: route.topics for patterns; missing ones are reported once.
+--- The topics of each route, looked up in the cluster: route.topics for patterns; missing ones are reported once.
 ---@param routes table[]
----@param metadata { topics: table<string, { partitions: table[] }> }
+---@param cluster rouse.Cluster
 ---@param missing table<string, string|boolean> what was reported missing, and why, updated
 ---@param suspects table<string, boolean>? topics that were there at the last look: nothing is said of them yet
 ---@return table<string, { count: integer, route: table }> found topic → partitions and route
-function topics.resolve(routes, metadata, missing, suspects)
+function topics.resolve(routes, cluster, missing, suspects)
   local found = {}
   for _, route in ipairs(routes) do
     local matched = {}
     if route.pattern then
-      for name in pairs(metadata.topics) do
+      for name in pairs(cluster) do
         if kafka.match(route.topic, name) then
           matched[#matched + 1] = name
         end
@@ -73,8 +81,8 @@ function topics.resolve(routes, metadata, missing, suspects)
       matched[1] = route.topic
     end
     for _, name in ipairs(matched) do
-      local topic = metadata.topics[name]
-      local count = topic and not topic.error and #topic.partitions or 0
+      local topic = cluster[name]
+      local count = topic and not topic.error and topic.count or 0
       local known = suspects and suspects[name]
       local why = topic and topic.error and not ABSENT[topic.error] and "the topic cannot be read: " .. topic.error
         or "the topic does not exist (yet)"

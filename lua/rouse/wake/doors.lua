@@ -1,16 +1,17 @@
 --- Doors (pure): one per topic and partition, where the doorbell stands for all units together, and how far claims are done.
 local claims = require "rouse.wake.claims"
 local facts = require "rouse.wake.facts"
+local places = require "rouse.places"
 
 local doors = {}
 
 --- The door of a partition.
 function doors.of(self, topic, partition)
-  local key = topic .. "/" .. partition
-  local door = self.doors[key]
+  local of_topic = self.doors[topic]
+  local door = of_topic and of_topic[partition]
   if not door then
     door = { topic = topic, partition = partition, parts = {} }
-    self.doors[key] = door
+    places.set(self.doors, door, door)
   end
   return door
 end

@@ -4,6 +4,7 @@ local claims = require "rouse.wake.claims"
 local coverage = require "rouse.wake.coverage"
 local facts = require "rouse.wake.facts"
 local json = require "rouse.json"
+local places = require "rouse.places"
 
 local explain = {}
 
@@ -68,7 +69,7 @@ local function state_of(unit, part)
 end
 
 local function part_of(engine, unit, part, clock)
-  local door = engine.doors[part.topic .. "/" .. part.partition]
+  local door = places.get(engine.doors, part)
   local told = {
     topic = part.topic, partition = part.partition, state = state_of(unit, part), work = part.work or false,
     covered = part.covered or false, end_offset = part.end_offset, low = part.low, error = part.error,
