@@ -93,6 +93,11 @@ void *budget_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     return block;
 }
 
+void budget_trim(struct budget *budget)
+{
+    pool_trim(budget->pool);
+}
+
 void budget_attach(struct budget *budget, lua_State *L)
 {
     lua_pushlightuserdata(L, budget);

@@ -23,6 +23,9 @@ void budget_set(struct budget *budget, size_t memory, double burst);
 /* The allocator for lua_newstate; `ud` is the struct budget. */
 void *budget_alloc(void *ud, void *ptr, size_t osize, size_t nsize);
 
+/* Memory that the allocator keeps for later goes back to malloc. Slow. */
+void budget_trim(struct budget *budget);
+
 /* Remembers the limits in the state's registry (for the hook). Call once per state, before budget_enter. May raise. */
 void budget_attach(struct budget *budget, lua_State *L);
 

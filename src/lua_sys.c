@@ -9,10 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "budget.h"
 #include "lua_modules.h"
 #include "lua_util.h"
 #include "rouse_internal.h"
@@ -37,12 +39,39 @@ static int l_environ(lua_State *L)
     return 1;
 }
 
-/* What the allocator keeps for later goes back to the system, where it can be asked for that. */
+/* Texts that were compiled in have been read: their pages leave the process, and come from the file again if need be. */
+static void forget_texts(void)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = UINTPTR_MAX, end = 0;
+    for (const struct embedded *e = rouse_embedded; e->name != NULL; e++) {
+        uintptr_t text = (uintptr_t)e->text;
+        start = text < start ? text : start;
+        end = text + e->size > end ? text + e->size : end;
+    }
+    start = (start + page - 1) / page * page;
+    if (end > start)
+        madvise((void *)start, (end - start) / page * page, MADV_DONTNEED);
+}
+
+/* What the allocators keep for later goes back to the system, where it can be asked for that. */
 static int l_trim(lua_State *L)
+{
+    forget_texts();
+    budget_trim(rouse_budget(util_rouse(L)));
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+    return 0;
+}
+
+/*
+ * Threads share one arena from here on: each has its own else, which keeps what it once took. For a program whose threads rest.
+ */
+static int l_share_memory(lua_State *L)
 {
     (void)L;
 #ifdef __GLIBC__
-    malloc_trim(0);
+    mallopt(M_ARENA_MAX, 1);
 #endif
     return 0;
 }
@@ -291,7 +320,7 @@ int sys_open(lua_State *L)
     static const luaL_Reg functions[] = {
         {"environ", l_environ}, {"read_file", l_read_file}, {"exists", l_exists}, {"isatty", l_isatty},
         {"random", l_random}, {"hostname", l_hostname}, {"pid", l_pid}, {"executable", l_executable},
-        {"write", l_write}, {"trim", l_trim}, {"signals", l_signals}, {NULL, NULL}};
+        {"write", l_write}, {"trim", l_trim}, {"share_memory", l_share_memory}, {"signals", l_signals}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"wait", l_signals_wait}, {"close", signals_close}, {NULL, NULL}};
     box_type(L, SIGNALS, methods, signals_close);
     util_functions(L, functions);

@@ -22,4 +22,10 @@ void pool_free(struct pool *pool);
  */
 void *pool_realloc(struct pool *pool, void *block, size_t old, size_t size);
 
+/*
+ * Gives memory back in which no block is in use any more, and returns how many bytes that was. Slow: it looks at every block
+ * that is free.
+ */
+size_t pool_trim(struct pool *pool);
+
 #endif

@@ -159,6 +159,9 @@ function sys.executable() end
 ---Gives memory that was freed back to the system.
 function sys.trim() end
 
+---Has all threads of the process allocate from the same memory, which saves what each would keep for itself.
+function sys.share_memory() end
+
 ---Writes at once, past every buffer.
 ---@param fd integer
 ---@param text string

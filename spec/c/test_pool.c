@@ -85,12 +85,41 @@ static void test_sizes_at_the_border(void **state)
     pool_free(pool);
 }
 
+/* Many blocks, all but one freed: the memory goes back, but for what holds the one, which keeps its content. */
+static void test_trimming(void **state)
+{
+    (void)state;
+    enum { MANY = 20000, SIZE = 100 };
+    static unsigned char *many[MANY];
+    struct pool *pool = pool_new();
+    assert_int_equal(0, pool_trim(pool));
+    for (int i = 0; i < MANY; i++)
+        many[i] = memset(pool_realloc(pool, NULL, 0, SIZE), i % 251, SIZE);
+    assert_int_equal(0, pool_trim(pool));
+    for (int i = 0; i < MANY; i++)
+        if (i != MANY / 2)
+            pool_realloc(pool, many[i], SIZE, 0);
+#if !defined(__SANITIZE_ADDRESS__)
+    assert_in_range(pool_trim(pool), MANY * SIZE * 9 / 10, MANY * SIZE * 2);
+#endif
+    check(&(struct held){.at = many[MANY / 2], .size = SIZE, .mark = MANY / 2 % 251});
+    for (int i = 0; i < MANY; i++)
+        if (i != MANY / 2)
+            many[i] = memset(pool_realloc(pool, NULL, 0, SIZE), i % 251, SIZE);
+    for (int i = 0; i < MANY; i++) {
+        check(&(struct held){.at = many[i], .size = SIZE, .mark = (unsigned char)(i % 251)});
+        pool_realloc(pool, many[i], SIZE, 0);
+    }
+    pool_free(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocks_keep_their_content),
         cmocka_unit_test(test_freed_blocks_are_used_again),
         cmocka_unit_test(test_sizes_at_the_border),
+        cmocka_unit_test(test_trimming),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
