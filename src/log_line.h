@@ -5,6 +5,8 @@
 #ifndef ROUSE_LOG_LINE_H
 #define ROUSE_LOG_LINE_H
 
+#include <string.h>
+
 #include "log.h"
 #include "redact.h"
 
@@ -17,8 +19,17 @@ struct log_line {
     const struct redact *secrets;
 };
 
+/* Makes room for more; false, and `failed`, where there is no memory. */
+bool log_line_grow(struct log_line *line, size_t length);
+
 /* Puts text as it is. */
-void log_line_put(struct log_line *line, const char *s, size_t length);
+static inline void log_line_put(struct log_line *line, const char *s, size_t length)
+{
+    if (line->room - line->used < length && !log_line_grow(line, length))
+        return;
+    memcpy(line->text + line->used, s, length);
+    line->used += length;
+}
 
 /* One line: its beginning, fields, its end. `component` may be NULL. */
 void log_line_begin(struct log_line *line, enum log_level level, const char *component,
