@@ -2,6 +2,7 @@
 local doorbell = require "rouse.observer.doorbell"
 local figures = require "bench.figures"
 local kafka = require "rouse.kafka"
+local roles = require "rouse.config.properties"
 local support = require "spec.kafka.support"
 local task = require "rouse.task"
 local traffic = require "bench.traffic"
@@ -275,28 +276,57 @@ function bench.payload(scope)
     (last.received - first.received) / 1000 / megabytes)
 end
 
---- What an observer with nothing to do costs.
+-- A C program that has libcurl loaded and holds the same partitions with one consumer of librdkafka, set as the patient one.
+local function floor(scope, routes, partitions)
+  local command = { os.getenv "BENCH_FLOOR", support.brokers, tostring(partitions) }
+  local layers, own = { override = { ["security.protocol"] = "plaintext" } }, { ["socket.timeout.ms"] = "25000" }
+  own["fetch.wait.max.ms"] = tostring(doorbell.PATIENCE * 1000)
+  for name, value in pairs(roles.resolve("doorbell", layers, own)) do
+    table.insert(command, name .. "=" .. value)
+  end
+  for _, route in ipairs(routes) do
+    table.insert(command, route.topic)
+  end
+  return scope:spawn { command = command, name = "idle_floor" }
+end
+
+-- A line on what a process did since `before`.
+local function cost(what, pid, seconds, before, now)
+  local resident, after, own, mapped = usage(pid)
+  say("%s, %d s: resident %.1f MiB (its own %.1f, mapped files %.1f), CPU %.2f %% of a core, %.1f requests/s, "
+    .. "%.1f KB/s sent, %.1f KB/s received", what, seconds, resident / 1024, own / 1024, mapped / 1024,
+    100 * (after - before.cpu) / seconds, (now.requests - before.requests) / seconds,
+    (now.sent - before.sent) / seconds / 1000, (now.received - before.received) / seconds / 1000)
+end
+
+--- What an observer with nothing to do costs, and beside it the floor: what the libraries cost that it stands on.
 function bench.idle(scope)
   local settle, seconds = number("BENCH_SETTLE", 65), number("BENCH_IDLE", 60)
   local port = support.brokers:match(":(%d+)$")
   for _, size in ipairs { { 1, 4 }, { 100, 12 } } do
-    local _, mock, env = system(scope, size[1], size[2])
+    local routes, mock, env = system(scope, size[1], size[2])
     local observer = observe(scope, env)
     listed(mock)
+    local bare = floor(scope, routes, size[2])
     task.sleep(settle)
-    local pid = observer.child:pid()
-    local _, before = usage(pid)
-    local first = traffic.of(scope, pid, port)
+    local pids, before, now = { observer.child:pid(), bare.child:pid() }, {}, {}
+    for i, pid in ipairs(pids) do
+      before[i] = traffic.of(scope, pid, port)
+      before[i].cpu = select(2, usage(pid))
+    end
     task.sleep(seconds)
-    local last = traffic.of(scope, pid, port)
-    local resident, after, own, mapped = usage(pid)
-    observer:terminate()
-    say("idle observer, %d topics, %d partitions, %d s: resident %.1f MiB (its own %.1f, mapped files %.1f), "
-      .. "CPU %.2f %% of a core, %.1f requests/s, %.1f KB/s sent, %.1f KB/s received",
-      size[1], size[1] * size[2], seconds, resident / 1024, own / 1024, mapped / 1024, 100 * (after - before) / seconds,
-      (last.requests - first.requests) / seconds, (last.sent - first.sent) / seconds / 1000,
-      (last.received - first.received) / seconds / 1000)
+    for i, pid in ipairs(pids) do
+      now[i] = traffic.of(scope, pid, port)
+    end
+    local names = { ("idle observer, %d topics, %d partitions"):format(size[1], size[1] * size[2]),
+      "  the floor, one bare consumer of librdkafka on the same partitions, libcurl loaded" }
+    for i, pid in ipairs(pids) do
+      cost(names[i], pid, seconds, before[i], now[i])
+    end
     say("  %s", BESIDE[size[1] * size[2]])
+    bare.child:kill "KILL"
+    bare:finish()
+    observer:terminate()
   end
 end
 

@@ -1,6 +1,5 @@
 --- The command line. Each command is a module rouse.cli.NAME that returns { setup(command), run(args, ctx) }, loaded when it is
 --- named; run executes inside a task and returns the exit code. Results go to stdout, everything else to the log on stderr.
-local argparse = require "argparse"
 local environment = require "rouse.config.environment"
 local log = require "rouse.log"
 local rouse = require "rouse"
@@ -35,7 +34,7 @@ end
 --- What an observer was not asked for it would hold for months, and a consumer read at each of its starts: only commands among
 --- the words are loaded.
 local function build(argv)
-  local parser = argparse("rouse")
+  local parser = require("argparse")("rouse")
     :description("Watches Kafka topics and wakes the jobs that consume them; every decision is a Lua script.")
     :epilog("Without configuration: rouse demo. Documentation: rouse(1), SCRIPTING.md.")
   parser:command_target("command")
@@ -104,6 +103,7 @@ end
 ---@return integer
 function cli.main(argv)
   local args, code = parse(argv)
+  package.loaded.argparse = nil -- it has done its work
   if not args then
     return code
   end
