@@ -272,8 +272,9 @@ function bench.payload(scope)
   task.sleep(6) -- until it has looked once more
   local last = traffic.of(scope, pid, port)
   observer:terminate()
-  say("a burst of %d MB for runs that are at work: the observer received %.1f KB for each MB produced", megabytes,
-    (last.received - first.received) / 1000 / megabytes)
+  local received = (last.received - first.received) / 1000
+  say("a burst of %d MB for runs that are at work: the observer received %.1f KB in all, %.2f KB for each MB produced",
+    megabytes, received, received / megabytes)
 end
 
 -- A C program that has libcurl loaded and holds the same partitions with one consumer of librdkafka, set as the patient one.
