@@ -65,8 +65,8 @@ function run.with(load, ctx, args)
   if loaded.kind == "consumer" then
     collector = require("rouse.consumer.collector").new()
   else
-    -- An observer rests, and what a burst once took it keeps: collect early and quickly (the default waits until it has doubled).
-    collectgarbage("incremental", 120, 400)
+    -- An observer rests, and what a burst once took it keeps: collect early (the default waits until it has doubled).
+    collectgarbage("incremental", 130)
     sys.share_memory()
   end
   return runtime.run {
