@@ -142,6 +142,37 @@ describe("kafka consumer", function()
     assert.is_true(consumer:close { timeout = 30 })
   end))
 
+  -- Records of every kind beside each other, in every compression.
+  it("tells which of a batch's records have headers", with_mock({ topics = { t = 4 } }, function(mock)
+    local texts = { false, "", "x", ("y"):rep(70), ("z"):rep(1100) }
+    local headers = { {}, {}, { { name = "h", value = "1" } }, {}, { { name = "a", value = "" }, { name = "b" } } }
+    local want, kinds = {}, #texts * #texts * #headers
+    for i = 0, 2 * kinds - 1 do
+      local key, value = texts[i % 5 + 1], texts[i // 5 % 5 + 1]
+      want[i] = { key = key or nil, value = value or nil, headers = headers[(i // 25 + i // kinds * (i % 5)) % 5 + 1] }
+    end
+    for number, codec in ipairs { "none", "gzip", "snappy", "lz4" } do
+      local partition = number - 1
+      local producer = assert(kafka.producer { properties = mock:properties { ["linger.ms"] = 20,
+        ["compression.codec"] = codec, ["batch.num.messages"] = 100 } })
+      for i = 0, #want do
+        assert(producer:send { topic = "t", partition = partition, key = want[i].key, value = want[i].value,
+          headers = want[i].headers })
+      end
+      assert.is_true(producer:flush { timeout = 30 })
+      producer:close()
+      local consumer = consumer_of(mock)
+      assert(consumer:assign { { topic = "t", partition = partition, offset = "beginning" } })
+      local records = read(consumer, #want + 1)
+      assert.equal(#want + 1, #records)
+      for i, record in ipairs(records) do
+        assert.same(want[i - 1], { key = record.key, value = record.value, headers = table.move(record.headers, 1,
+          #record.headers, 1, {}) }, codec .. " " .. i)
+      end
+      consumer:close()
+    end
+  end))
+
   it("has records that read as tables and cannot be changed", with_mock({ topics = { t = 1 } }, function(mock)
     local large = ("x"):rep(3000)
     mock:produce {
