@@ -37,6 +37,13 @@ describe("a cluster of two brokers", function()
     local moved = { partitions = 4, consumers = false, properties = "replicas=2" }
     local sut = system.new(scope, { routes = { orders = orders, moved = moved } })
     scope.brokers = address -- for producers: none of them has to find out which one is away
+    local function second_leads(route, count)
+      support.wait("the second broker to lead what it should", 60, function()
+        return #(led(sut, route)[2] or {}) == count
+      end)
+    end
+    second_leads(orders, 6)
+    second_leads(moved, 2) -- a broker that has just come may not be in sync yet
     local ours, theirs, moving = led(sut, orders)[1], led(sut, orders)[2], led(sut, moved)[2]
     local parts = sut:asked(orders)
     sut:observe()
@@ -62,7 +69,7 @@ describe("a cluster of two brokers", function()
       wakes(moved, table.remove(moving), how[1] .. ", what the first broker took over")
       scope:stop_broker(second, how[2])
       wakes(orders, table.remove(theirs), how[2] .. ", the second broker's")
-      support.wait("the second broker to lead what it led", 60, function() return #(led(sut, moved)[2] or {}) == 2 end)
+      second_leads(moved, 2)
     end
     sut:stop()
   end, 180))
