@@ -154,7 +154,6 @@ function events.on_offsets(engine, event)
   end
   unit.read_failures = 0
   if unit.overtaken then
-    -- Sent before a commit of ours was answered: nobody knows which of the two it tells of.
     unit.phase, unit.overtaken, unit.dirty = "idle", nil, true
     forget_proofs(unit)
     return
@@ -205,7 +204,7 @@ function events.on_committed(engine, event)
     return
   end
   part.moving = nil
-  unit.overtaken = unit.phase == "reading" or unit.phase == "refreshing" or nil
+  facts.overtake(unit)
   if event.error then
     part.error = event.error -- refused: the start stays unknown
     engine:look_in(unit, watch.ACTIVE)

@@ -57,6 +57,13 @@ function facts.take(part, read, reset)
   return part.start == nil and reset ~= "earliest" and part.end_offset ~= nil
 end
 
+--- A write of ours to the offsets of a group was answered, or given up: a reading under way was sent before, and nobody knows
+--- which of the two it will tell of. It is thrown away when it comes.
+---@param unit rouse.Unit
+function facts.overtake(unit)
+  unit.overtaken = unit.phase == "reading" or unit.phase == "refreshing" or nil
+end
+
 --- A ring with a record: work from the start to there is proven.
 function facts.prove(part, offset)
   part.proof = math.max(part.proof or offset, offset)

@@ -7,6 +7,8 @@
 --- in no list and commits between the second reading and the write: milliseconds, or as long as the group's coordinator is away.
 local backoff = require "rouse.backoff"
 local coverage = require "rouse.wake.coverage"
+local facts = require "rouse.wake.facts"
+local places = require "rouse.places"
 
 local renewal = {}
 
@@ -89,7 +91,6 @@ end
 --- After an evaluation, whose list and reading are fresh: renews what is due, or plans it.
 function renewal.look(engine, unit)
   renewal.plan(engine, unit)
-  unit.dirty, unit.doubted = unit.dirty or unit.doubted, nil
   if unit.phase ~= "idle" or not renewal.is_due(engine, unit) then
     return
   elseif is_submitting(engine, unit.group) then -- another job of the group: its run may be there any moment
@@ -108,8 +109,7 @@ function renewal.look(engine, unit)
   end
 end
 
---- Whether offsets of the unit's group are being renewed, or were when its own were read and it is not known what became of it.
---- Either way the unit is evaluated again.
+--- Whether offsets of the unit's group are being renewed. If so, its answer has the unit evaluated.
 function renewal.holds(engine, unit)
   for _, group in pairs(unit.mode == "lag" and engine.renewing or {}) do
     if group == unit.group then
@@ -117,7 +117,7 @@ function renewal.holds(engine, unit)
       return true
     end
   end
-  return unit.doubted or false
+  return false
 end
 
 --- Between the second reading and the write: what to write, and a code where that is not all.
@@ -133,12 +133,12 @@ function renewal.commits(engine, effect, list, took)
     return commits, "SLOW", ("the group's offsets took %.1f s to read"):format(took)
   end
   for _, part in ipairs(effect.partitions) do
-    expected[part.topic .. "/" .. part.partition] = part.offset
+    places.set(expected, part, part.offset)
   end
   local is_served = served(engine, unit)
   for _, item in ipairs(list) do
     code = code or item.error
-    if not item.error and item.offset and item.offset == expected[item.topic .. "/" .. item.partition]
+    if not item.error and item.offset and item.offset == places.get(expected, item)
       and not is_served(item.topic, item.partition) then
       commits[#commits + 1] = item
     end
@@ -164,8 +164,9 @@ function renewal.answered(engine, event)
   for _, other in ipairs(engine.units) do
     if group and other.group == group then
       other.awaits_renewal, other.dirty = nil, other.dirty or other.awaits_renewal
-      -- A write that was given up may still land. Until then the client reads nothing of the group, but this was sent before.
-      other.doubted = other.doubted or event.error and other.phase == "reading" or nil
+      if event.error then -- a write that was given up may still land; until then the client reads nothing of the group
+        facts.overtake(other)
+      end
     end
   end
   if not unit then
