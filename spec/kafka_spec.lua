@@ -173,6 +173,27 @@ describe("kafka consumer", function()
     end
   end))
 
+  it("leaves headers unread where it is told to", with_mock({ topics = { t = 1 } }, function(mock)
+    mock:produce {
+      { topic = "t", partition = 0, key = "k", value = "v", timestamp = 1, headers = { { name = "h", value = "1" } } },
+      { topic = "t", partition = 0, value = ("y"):rep(3000) },
+    }
+    local consumer = assert(kafka.consumer { properties = mock:consumer_properties(), headers = false })
+    assert(consumer:assign { { topic = "t", partition = 0, offset = "beginning" } })
+    local records = read(consumer, 2)
+    for _, record in ipairs(records) do
+      assert.error_matches(function() return record.headers end, "headers are not read with headers = false", 1, true)
+      assert.is_nil(copy(record).headers)
+    end
+    assert.same({ topic = "t", partition = 0, offset = 0, key = "k", value = "v", timestamp = 1.0,
+      timestamp_type = "create" }, copy(records[1]))
+    assert.equal(("y"):rep(3000), records[2].value)
+    assert.is_true(consumer:close { timeout = 30 })
+    assert.error_matches(function()
+      kafka.consumer { properties = mock:consumer_properties(), headers = "no" }
+    end, "option 'headers': boolean expected, got string", 1, true)
+  end))
+
   it("has records that read as tables and cannot be changed", with_mock({ topics = { t = 1 } }, function(mock)
     local large = ("x"):rep(3000)
     mock:produce {

@@ -57,7 +57,7 @@ describe("script.load", function()
       consume = { topics = "a", retry = { tries = 2 }, dead = "a.dead" }, handle_batch = function() end,
     }]]).table.consume
     assert.same({ topics = { "a" }, retry = { first = 1, max = 60, tries = 2 }, dead = "a.dead",
-      parallel = 1, batch = 500, kafka = {} }, consume)
+      parallel = 1, batch = 500, headers = true, kafka = {} }, consume)
   end)
 
   it("takes an id of a static member as Kafka does", function()

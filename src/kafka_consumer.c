@@ -19,6 +19,7 @@ struct kafka_consumer {
     uint64_t turned;            /* when the loop last came by, or a poll had to wait for it */
     uint64_t poll_interval;     /* max.poll.interval.ms */
     bool unanswered;            /* a rebalance was reported and not answered yet */
+    bool headers;               /* are read */
     bool sleepy;                /* see wake_fetchers */
     size_t peak;                /* the most that was queued since the fetchers were woken */
     char *username, *password;  /* sasl's, for wake_fetchers */
@@ -169,6 +170,8 @@ struct kafka_event *kafka_consumer_take(struct kafka_consumer *consumer, const v
     struct kafka_event *event = consumer->poll.event;
     consumer->poll.event = NULL;
     consumer->poll.arg = NULL;
+    if (event != NULL)
+        event->headers = consumer->headers;
     return event;
 }
 
@@ -306,7 +309,8 @@ static void release(struct kafka_client *client)
 
 static const struct kafka_kind kind = {"consumer", drain, tick, stop, finish, release};
 
-struct kafka_consumer *kafka_consumer_new(const struct kafka_options *options, struct err *err)
+struct kafka_consumer *kafka_consumer_new(const struct kafka_options *options, bool headers,
+                                          struct err *err)
 {
     static const struct kafka_setup setup = {RD_KAFKA_CONSUMER, defaults, configure, check_conf};
     struct kafka_consumer *consumer = kafka_alloc(sizeof(*consumer));
@@ -316,6 +320,7 @@ struct kafka_consumer *kafka_consumer_new(const struct kafka_options *options, s
         release(&consumer->client);
         return NULL;
     }
+    consumer->headers = headers;
     consumer->sleepy = rd_kafka_version() < 0x02020000;
     rd_kafka_poll_set_consumer(consumer->client.rk);
     kafka_client_watch(&consumer->client, rd_kafka_queue_get_consumer(consumer->client.rk));

@@ -30,6 +30,7 @@ struct kafka_event {
     const char *protocol;       /* assign, revoke: "EAGER", "COOPERATIVE", "NONE"; static */
     struct kafka_partitions *partitions;
     size_t count;               /* records */
+    bool headers;               /* records: they are read with their headers */
     struct kafka_result memory;
     struct kafka_event *next;
     void *messages[];           /* librdkafka's, owned */
@@ -47,14 +48,17 @@ struct kafka_record {
     size_t value_size;
     int64_t timestamp;          /* milliseconds; -1: none */
     bool appended;              /* the timestamp is the broker's append time */
-    const void *headers;        /* for kafka_record_header; NULL: none */
+    const void *headers;        /* for kafka_record_header; NULL: none, or not read */
+    bool headers_read;
 };
 
 /*
  * Opens a consumer; NULL and err (CONFIG with librdkafka's own text). group.id is required, even if
- * it never joins.
+ * it never joins. Without `headers` those of its records are not read: librdkafka makes a parser of
+ * a kilobyte for each record that is asked for them, also where there are none.
  */
-struct kafka_consumer *kafka_consumer_new(const struct kafka_options *options, struct err *err);
+struct kafka_consumer *kafka_consumer_new(const struct kafka_options *options, bool headers,
+                                          struct err *err);
 struct kafka_client *kafka_consumer_client(struct kafka_consumer *consumer);
 
 /*

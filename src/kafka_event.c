@@ -149,7 +149,7 @@ void kafka_event_record(const struct kafka_event *event, size_t index, struct ka
 {
     const rd_kafka_message_t *message = event->messages[index];
     rd_kafka_timestamp_type_t type = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-    rd_kafka_headers_t *headers = NULL;
+    rd_kafka_headers_t *headers;
     record->topic = rd_kafka_topic_name(message->rkt);
     record->partition = message->partition;
     record->offset = message->offset;
@@ -166,9 +166,11 @@ void kafka_event_record(const struct kafka_event *event, size_t index, struct ka
     if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
         record->timestamp = -1;
     record->appended = type == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME;
-    if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        headers = NULL;
-    record->headers = headers;
+    record->headers = NULL;
+    record->headers_read = event->headers;
+    if (event->headers &&
+        rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR)
+        record->headers = headers;
 }
 
 bool kafka_record_header(const struct kafka_record *record, size_t index, const char **name,

@@ -301,14 +301,15 @@ static int l_poll(lua_State *L)
 
 static int l_consumer(lua_State *L)
 {
-    static const char *const keys[] = {"properties", NULL};
+    static const char *const keys[] = {"properties", "headers", NULL};
     struct kafka_options options = {0};
     struct err err;
     luaL_checktype(L, 1, LUA_TTABLE);
     opt_keys(L, 1, "kafka.consumer", keys);
     lua_kafka_options(L, &options);
+    bool headers = opt_boolean(L, 1, "headers", true);
     struct kafka_box *box = box_new(L, sizeof(*box), TYPE);
-    struct kafka_consumer *consumer = kafka_consumer_new(&options, &err);
+    struct kafka_consumer *consumer = kafka_consumer_new(&options, headers, &err);
     if (consumer == NULL)
         return fail(L, &err);
     box->handle = consumer;

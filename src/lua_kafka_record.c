@@ -44,7 +44,7 @@ struct record {
     int32_t leader_epoch;       /* -1: not known */
     int32_t key_size;           /* -1: none */
     int32_t value_size;         /* -1: none; not in bytes when beyond INLINE_MAX */
-    int32_t headers;
+    int32_t headers;            /* -1: not read */
     bool appended;
     char bytes[];               /* key, value, headers as struct header_size, name, value */
 };
@@ -118,7 +118,7 @@ static void push_record(lua_State *L, const struct kafka_record *from, int meta,
     record->leader_epoch = from->leader_epoch;
     record->key_size = from->key != NULL ? (int32_t)from->key_size : -1;
     record->value_size = from->value != NULL ? (int32_t)from->value_size : -1;
-    record->headers = headers;
+    record->headers = from->headers_read ? headers : -1;
     record->appended = from->appended;
     char *to = put(record->bytes, from->key, from->key_size);
     to = put(to, from->value, inline_size);
@@ -222,6 +222,8 @@ enum { UP_FIELDS = 1, UP_TOPICS, UP_EMPTY, UP_NAMES };
 
 static void push_headers(lua_State *L, const struct record *record)
 {
+    if (record->headers < 0)
+        luaL_error(L, "a record's headers are not read with headers = false");
     if (record->headers == 0) {
         lua_pushvalue(L, lua_upvalueindex(UP_EMPTY));
         return;
@@ -324,6 +326,8 @@ static int l_pairs(lua_State *L)
     lua_pushcfunction(L, l_next);
     lua_createtable(L, 0, FIELDS); /* L: record ... next table */
     for (int i = 0; i < FIELDS; i++) {
+        if (i == HEADERS && record->headers < 0)
+            continue;
         lua_rawgeti(L, lua_upvalueindex(UP_NAMES), i + 1);
         push_field(L, record, (enum field)i);
         lua_rawset(L, -3);

@@ -35,6 +35,8 @@ local function read_settings(run)
   if type(settings.topics) == "string" then settings.topics = { settings.topics } end
   settings.batch = consume.batch or 500
   settings.dead = consume.dead
+  -- dead letters carry the record's own, whatever the handler looks at
+  settings.headers = consume.headers ~= false or consume.dead ~= nil
   settings.parallel, settings.key = consume.parallel, consume.key
   settings.retry = merged(consume.retry, retry.defaults)
   settings.drain = run.drain or 10
@@ -62,7 +64,7 @@ local function open(run, settings)
   local opened = {}
   run.opened = opened
   local message
-  opened.consumer, message = kafka.consumer { properties = settings.properties }
+  opened.consumer, message = kafka.consumer { properties = settings.properties, headers = settings.headers }
   if not opened.consumer then return nil, message end
   opened.admin, message = kafka.admin { properties = settings.properties }
   if not opened.admin then return nil, message end

@@ -27,7 +27,7 @@ local options_of = require "rouse.options"
 ---@field offset integer
 ---@field key? string
 ---@field value? string nil for a tombstone.
----@field headers rouse.header[] Empty tables are shared between records and read-only.
+---@field headers rouse.header[] Empty tables are shared between records and read-only. Raises where they are not read.
 ---@field timestamp? number Seconds since the epoch.
 ---@field timestamp_type? "create"|"append"
 ---@field leader_epoch? integer Where librdkafka is 2.1 or newer and the broker tells.
@@ -104,7 +104,8 @@ local function opened(handle, message, code)
 end
 
 ---Opens a consumer. It needs group.id, also when it never joins. Properties are librdkafka's, which judges them.
----@param options {properties: rouse.properties}
+---`headers = false` leaves those of its records unread, which makes each record cheaper.
+---@param options {properties: rouse.properties, headers?: boolean}
 ---@return rouse.consumer|nil consumer
 ---@return string? message librdkafka's own
 ---@return "CONFIG"? code

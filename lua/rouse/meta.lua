@@ -480,7 +480,7 @@ function patterns.gsub(text, source, replacement, most) end
 ---@class rouse.core.kafka what rouse.kafka wraps
 local kafka = {}
 
----@param options {properties: rouse.properties}
+---@param options {properties: rouse.properties, headers?: boolean}
 ---@return rouse.consumer?
 ---@return string? message
 ---@return "CONFIG"? code

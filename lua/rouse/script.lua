@@ -96,6 +96,8 @@ local CONSUME <const> = {
   { name = "key", type = "function",
     doc = "key(record): records of one key stay in order; default: the record's key" },
   { name = "batch", type = "integer", min = 1, max = 100000, default = 500 },
+  { name = "headers", type = "boolean", default = true,
+    doc = "false: the handler looks at no headers, and they are read only where dead letters carry them" },
   { name = "reset", type = "string", choices = { "earliest", "latest" },
     doc = "where a group without a commit starts; default earliest" },
   { name = "instance_id", type = "string", check = check_instance_id,

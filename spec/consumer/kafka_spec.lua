@@ -14,10 +14,10 @@ local function with_mock(topics, fn)
     local mock = kafka.mock { brokers = 1, topics = topics }
     local properties = { ["bootstrap.servers"] = mock:bootstrap_servers() }
     local tools = { log = fake.log(), signals = fake.signals() }
-    function tools.produce(topic, partition, count)
+    function tools.produce(topic, partition, count, headers)
       local producer = assert(kafka.producer { properties = properties })
       for i = 1, count do
-        assert(producer:send { topic = topic, partition = partition, value = "v" .. i })
+        assert(producer:send { topic = topic, partition = partition, value = "v" .. i, headers = headers })
       end
       assert(producer:flush { timeout = 30 })
       assert(producer:close { timeout = 5 })
@@ -131,6 +131,29 @@ describe("consumer on the mock cluster", function()
       assert.equal("1", headers["__connect.errors.offset"])
       assert.equal("poison", headers["__connect.errors.exception.message"])
       assert.equal(3, (tools.committed("payments-group", "payments", 1)))
+    end)
+  end)
+
+  it("reads no headers where its script says so, but for dead letters", function()
+    local topics = { { name = "payments", partitions = 2 }, { name = "dead", partitions = 1 } }
+    with_mock(topics, function(_, tools)
+      tools.produce("payments", 1, 1, { { name = "own", value = "1" } })
+      local readable, first
+      local function script(options)
+        return { consume = options, handle = function(record)
+          readable, first = pcall(function() return record.headers[1] end)
+          return options.dead and "dead" or "done", "poison"
+        end }
+      end
+      for group, want in pairs { unread = false, read = true } do
+        assert.equal(0, tools.run(script { headers = want },
+          { ROUSE_ASSIGN = "index", JOB_INDEX = "1", CONSUMER_GROUP = group }))
+        assert.equal(want, readable)
+      end
+      assert.equal(0, tools.run(script { headers = false, dead = "dead" }, INDEX))
+      assert.equal(0, tools.run(script {}, { ROUSE_ASSIGN = "index", JOB_INDEX = "0", KAFKA_TOPIC = "dead",
+        CONSUMER_GROUP = "dlq" }))
+      assert.same({ name = "own", value = "1" }, first)
     end)
   end)
 

@@ -190,8 +190,8 @@ function Scope:run(options, ...)
   return command:text()
 end
 
---- Creates a topic, deleted when the spec ends; on a broker of the spec's own it goes with that. (Nobody could be asked: with
---- one broker of two just killed, the other may well name it as the controller.)
+--- Creates a topic, deleted when the spec ends; on a broker of the spec's own it goes with that. (There one broker of two
+--- may just have been killed, and the other still name it as the controller.)
 ---@param options {partitions: integer?, prefix: string?, properties: string?}?
 ---@return string name
 function Scope:topic(options)
