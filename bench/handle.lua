@@ -3,7 +3,7 @@ local meter = require "meter"
 local want, count = meter.want, 0
 
 return {
-  consume = { idle_exit = 1 },
+  consume = { idle_exit = 1, headers = os.getenv "BENCH_HEADERS" == "true" },
   handle = function()
     if count == 0 then meter.start() end
     count = count + 1
