@@ -57,6 +57,7 @@ end
 -- One batch: all of it, then again only what asked for a retry, until every record of it is
 -- finished.
 function methods:handle_slices()
+  if not self:room(1) then return end
   local given, count, pieces = self:take()
   self.ctx.attempt = 1
   local verdict, why, code, each = self:call_batch(given, count)
@@ -67,6 +68,7 @@ function methods:handle_slices()
   else
     self:settle_batch(join(pieces), verdict, why, code, each)
   end
+  self.beyond = self.beyond + count
   self:breathe()
 end
 
@@ -88,8 +90,11 @@ function methods:settle_batch(batch, verdict, why, code, each)
       if one == "retry" then
         left[#left + 1] = record
       else
-        if one == "dead" and not self:give_up(record, reason, ctx.attempt) then return end
-        done:finish(record.offset)
+        if one ~= "dead" then
+          done:finish(record.offset)
+        elseif not self:give_up(record, reason, ctx.attempt) then
+          return
+        end
         self.queued = self.queued - 1
       end
     end

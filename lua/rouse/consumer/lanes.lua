@@ -82,7 +82,7 @@ function methods:key_of(record)
     if ok then return true, key end
     said = part:complain(record, key, code, attempt, said)
     local delay = retry.delay(part.retry, attempt)
-    if not delay then return false, part:give_up(record, key, attempt) end
+    if not delay then return false, part:bury_now { record = record, why = key, attempts = attempt } end
     part:park("retry", delay)
     if part.stopping then return false end
     attempt = attempt + 1
@@ -218,7 +218,7 @@ function methods:step(lane, ctx)
   end
   if not running(part) then return end
   lane.tried = lane.tried + 1
-  local buried = part:try_bury(record, lane.dying, lane.attempt, lane.tried)
+  local buried = part:try_bury({ record = record, why = lane.dying, attempts = lane.attempt }, lane.tried)
   if buried == true then
     self:finish(lane)
   elseif buried then

@@ -20,7 +20,9 @@ local BURST <const> = 0.02
 ---@field bytes integer  of their keys and values, about
 ---@field prefix rouse.consumer.Prefix
 local methods = {}
-for name, fn in pairs(require "rouse.consumer.batches") do methods[name] = fn end
+for _, part in ipairs { "batches", "letters" } do
+  for name, fn in pairs(require("rouse.consumer." .. part)) do methods[name] = fn end
+end
 local metatable = { __name = "rouse.consumer.partition", __index = methods }
 
 ---Sends a dead letter; true once it is acknowledged, else nil, message, code.
@@ -37,6 +39,7 @@ local metatable = { __name = "rouse.consumer.partition", __index = methods }
 ---@field retry {first: number, max: number, tries: integer, random: (fun(): number)|nil}
 ---@field group string|nil
 ---@field bury rouse.consumer.Bury|nil  nil: dead records park the partition
+---@field letters integer|nil  most records handled beside dead letters under way; default 0: each is waited for
 ---@field on_change fun(self: rouse.consumer.Partition)  work finished, parked or stopped
 ---@field task table  rouse.task, or a stand-in
 ---@field log table  rouse.log, or a stand-in
@@ -59,6 +62,7 @@ function partition.new(options)
   else
     self.cursor = self.handle and self.task.cursor(self.handle, self.ctx)
   end
+  self.letters, self.underway, self.failed, self.beyond = options.letters or 0, 0, {}, 0
   self.started = 0
   return self
 end
@@ -100,17 +104,17 @@ function methods:stop()
   if self.waiting then self:wake() end
 end
 
----Whether records wait, are being handled or are to be retried.
+---Whether records wait, are being handled or are to be retried, or letters are under way.
 ---@return boolean
 function methods:busy()
-  return self.state == "running" and self.queued > 0
+  return self.state == "running" and (self.queued > 0 or self.underway > 0 or #self.failed > 0)
 end
 
 ---How many records a stopped partition's handlers are still working on.
 ---@return integer
 function methods:in_hand()
   if self.state ~= "running" then return 0 end
-  return self.lanes and self.lanes.working or self.calling or 1
+  return self.lanes and self.lanes.working or math.max(self.underway, self.calling or 1)
 end
 
 function methods:wake()
@@ -151,6 +155,7 @@ methods.check_cancelled = check_cancelled
 ---The task's body: until stop() or until the partition is parked.
 function methods:run()
   if self.lanes then self.lanes:run() else self:run_in_order() end
+  self:last_letters()
   if self.state == "running" then self.state = "stopped" end
   self.slices, self.head, self.tail = {}, 1, 0
   self.queued, self.bytes = 0, 0
@@ -160,7 +165,9 @@ end
 function methods:run_in_order()
   local handle_all = self.handle and methods.handle_slice or methods.handle_slices
   while self.state == "running" and not self.stopping do
-    if self.head > self.tail then
+    if #self.failed > 0 then
+      if self:settle_letters() then self:on_change() end
+    elseif self.head > self.tail then
       self.head, self.tail = 1, 0
       self:park("records")
     else
@@ -179,16 +186,17 @@ function methods:handle_slice()
   local i = slice.first
   self.ctx.attempt = 1
   while i <= last and not self.stopping do
+    local room = self:room(last - i + 1)
+    if not room then return end
     self.stretch = { records = records, first = i }
-    local next, ok, value, reason = cursor:run(records, i, last, BURST)
+    local next, ok, value, reason = cursor:run(records, i, i + room - 1, BURST)
     self.stretch = nil
     if next > i then done:advance(records[next - 1].offset) end
-    i = next
+    local handled = ok == nil and next or next + 1
+    self.beyond, i = self.beyond + handled - i, handled
     if ok ~= nil then
-      if not self:settle(records[i], ok, value, reason) then return end
-      done:advance(records[i].offset)
+      if not self:settle(records[next], ok, value, reason) then return end
       self.ctx.attempt = 1
-      i = i + 1
     end
     self:breathe()
   end
@@ -203,8 +211,8 @@ function methods:drop(slice)
   self.bytes = self.bytes - slice.bytes
 end
 
--- Follows a record whose first attempt was not "done" to its end. Returns true when it is finished,
--- false when the partition was stopped or parked before.
+-- Follows a record whose first attempt was not "done" to its end. Returns true when it is finished, or
+-- its dead letter under way; false when the partition was stopped or parked before.
 function methods:settle(record, ok, value, reason)
   local ctx, task = self.ctx, self.task
   check_cancelled(ok, reason)
@@ -222,7 +230,11 @@ function methods:settle(record, ok, value, reason)
     check_cancelled(ok, reason)
     verdict, why, code = verdicts.one(ok, value, reason)
   end
-  if verdict == "done" then return true end
+  if verdict == "done" then
+    self.prefix:advance(record.offset)
+    return true
+  end
+  self.prefix:open(record.offset)
   return self:give_up(record, why, ctx.attempt)
 end
 
@@ -239,38 +251,6 @@ function methods:complain(record, why, code, attempt, last_said)
     self.log.warn("handler asks for a retry", fields)
   end
   return why
-end
-
--- A dead record: finished once its dead letter is acknowledged; without a dead letter topic the
--- partition is parked.
-function methods:give_up(record, why, attempts)
-  local tried = 0
-  while not self.stopping do
-    tried = tried + 1
-    local buried = self:try_bury(record, why or "no reason given", attempts, tried)
-    if not buried or buried == true then return buried end
-    self:park("retry", buried)
-  end
-  return false
-end
-
--- One try to be rid of a dead record: true once its dead letter is acknowledged, the seconds until the
--- next try, or false when the partition is parked.
-function methods:try_bury(record, why, attempts, tried)
-  if self.bury then
-    local sent, message, code = self.bury(record, why, attempts)
-    if sent then return true end
-    self.log.error("dead letter not written", { topic = record.topic, partition = record.partition,
-      offset = record.offset, reason = message, code = code })
-    local delay = retry.delay(self.retry, tried)
-    if delay then return delay end
-    why = "dead letter not written: " .. tostring(message)
-  end
-  if self.stopping then return false end
-  self.state = "parked"
-  self.log.error("partition parked", { topic = record.topic, partition = record.partition,
-    offset = record.offset, attempt = attempts, reason = why })
-  return false
 end
 
 return partition

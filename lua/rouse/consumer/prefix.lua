@@ -12,22 +12,27 @@ local metatable = { __name = "rouse.consumer.prefix", __index = methods }
 ---A tracker for one partition of one assignment.
 ---@return rouse.consumer.Prefix
 function prefix.new()
-  return setmetatable({ offsets = {}, head = 1, tail = 0, finished = {} }, metatable)
+  return setmetatable({ offsets = {}, after = {}, head = 1, tail = 0, finished = {} }, metatable)
 end
 
----Finishes a record that is in order: nothing before it is open. Called for each record, hence the
----direct assignment.
+---Finishes a record that was never open, and all before it that are not. Called for each record, hence
+---the direct assignment.
 ---@param offset integer
 function methods:advance(offset)
-  assert(self.head > self.tail, "advance past open records")
-  self.position = offset + 1
+  local tail = self.tail
+  if self.head > tail then
+    self.position = offset + 1
+  else
+    assert(offset > self.offsets[tail], "offsets must rise")
+    self.after[tail] = offset + 1 -- where the position goes with the last open one
+  end
 end
 
 ---Opens a record; offsets must rise, gaps (compaction, transaction markers) are fine.
 ---@param offset integer
 function methods:open(offset)
   local tail = self.tail
-  assert(tail < self.head or offset > self.offsets[tail], "offsets must rise")
+  assert(tail < self.head or offset >= (self.after[tail] or self.offsets[tail] + 1), "offsets must rise")
   self.offsets[tail + 1] = offset
   self.tail = tail + 1
 end
@@ -36,12 +41,12 @@ end
 ---@param offset integer
 ---@return integer|nil position
 function methods:finish(offset)
-  local offsets, finished, head = self.offsets, self.finished, self.head
+  local offsets, finished, after, head = self.offsets, self.finished, self.after, self.head
   finished[offset] = true
   while head <= self.tail and finished[offsets[head]] do
-    self.position = offsets[head] + 1
+    self.position = after[head] or offsets[head] + 1
     finished[offsets[head]] = nil
-    offsets[head] = nil
+    offsets[head], after[head] = nil, nil
     head = head + 1
   end
   if head > self.tail then

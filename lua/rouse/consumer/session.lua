@@ -16,6 +16,8 @@ local POLL_BYTES <const> = 512 * 1024
 -- where they are no more than half of what may wait for a partition, so that one poll never brings a pause.
 local POLL_RECORDS <const> = 500
 local POLL_MOST <const> = 2000
+-- Records of a partition that are handled beside dead letters under way: what a crash repeats at most for them.
+local LETTERS <const> = 1000
 -- Answers of the broker are waited for this long before the next try.
 local TIMEOUT <const> = 10
 -- After a last look that found more to come, or none at all.
@@ -103,7 +105,8 @@ function methods:add(list)
       topic = item.topic, partition = item.partition, handle = script.handle,
       handle_batch = script.handle_batch, batch = settings.batch, retry = settings.retry,
       parallel = settings.parallel, key = settings.key,
-      group = settings.group, bury = self.bury, task = self.task, log = self.log,
+      group = settings.group, bury = self.bury, letters = self.transactions and 0 or LETTERS,
+      task = self.task, log = self.log,
       on_change = function(changed) self:on_change(changed) end,
     }
     if math.type(item.offset) == "integer" then part.reached = item.offset end
