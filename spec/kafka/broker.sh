@@ -9,6 +9,7 @@
 #   broker.sh env DIR       print export lines: KAFKA_PLAINTEXT, KAFKA_SASL, KAFKA_CA, KAFKA_USER, KAFKA_PASSWORD
 #
 # KAFKA_PROPERTIES holds more lines of server.properties, for a broker that is started the first time; they win.
+# KAFKA_JVM_PERFORMANCE_OPTS are options of the JVM, as for Kafka's own scripts; by default such that it starts fast.
 # KAFKA_JOIN=OTHER makes it, then, broker 2 of the cluster whose controller is the broker of the directory OTHER.
 #
 # Needs a JDK or JRE from 17, maven (the first time), openssl and kcat. KAFKA_JARS names a directory of jars to use instead.
@@ -151,7 +152,8 @@ alive() { [ -s "$1/pid" ] && running "$(<"$1/pid")"; }
 launch() {
     local dir=$1 deadline
     # A session of its own: the terminal's Ctrl-C is the runner's, which stops the broker last.
-    setsid java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.net.preferIPv4Stack=true \
+    # shellcheck disable=SC2086 # several options
+    setsid java -Xmx512m ${KAFKA_JVM_PERFORMANCE_OPTS:--XX:+UseSerialGC -XX:TieredStopAtLevel=1} -Djava.net.preferIPv4Stack=true \
         "-Dlog4j2.configurationFile=$dir/log4j2.properties" -cp "$cache/*" \
         kafka.Kafka "$dir/server.properties" >>"$dir/stdout.log" 2>&1 </dev/null &
     echo $! >"$dir/pid"
