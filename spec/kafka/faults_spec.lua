@@ -107,6 +107,39 @@ describe("a record that cannot be handled", function()
     assert.equal(3999, count)
   end))
 
+  it("has its letter before it is committed, also where the process is killed #kill", support.scoped(function(scope)
+    local count, dead = 8000, scope:topic { partitions = 1, prefix = "dead" }
+    -- Letters that are on their way for so long that a commit comes by meanwhile.
+    local sut = ledger.new(scope, { partitions = 1, count = count, consume = ('dead = "%s"'):format(dead),
+      handle = "if record.offset % 7 == 0 then return 'dead', 'a seventh' end\n",
+      env = { ROUSE_KAFKA = "security.protocol=plaintext;linger.ms=700" } })
+    for offset = 0, count - 1, 7 do sut.dead["0/" .. offset] = true end
+    -- How many of those below the commit have no letter.
+    local function missing(committed)
+      local found, none = {}, 0
+      for _, offset in ipairs(letters(scope, dead)) do found[offset] = true end
+      for offset = 0, committed - 1, 7 do none = none + (found[offset] and 0 or 1) end
+      return none
+    end
+    local dice, kills, before = random.new(SEED, "letters"), 0, 0
+    for _ = 1, 3 do
+      local process = sut:index(0)
+      support.wait("a commit", 30, function() return sut:committed()[0] > before or process:ended() end)
+      task.sleep(dice:between(0, 0.3))
+      if process:ended() then break end
+      process.child:kill("KILL")
+      process:finish()
+      kills = kills + 1
+      before = sut:mark().committed[0]
+      assert.equal(0, missing(before))
+    end
+    assert.is_true(kills >= 2, kills .. " kills with seed " .. SEED)
+    expect_exit(0, sut:index(0))
+    assert.equal(count, sut:mark().committed[0])
+    assert.equal(0, missing(count))
+    sut:expect_order()
+  end))
+
   it("is not passed while its dead letter topic takes no such record", support.scoped(function(scope)
     local dead = scope:topic { partitions = 1, prefix = "dead", properties = "max.message.bytes=60" }
     local sut = ledger.new(scope, { partitions = 4, count = 1000, handle = POISON,
