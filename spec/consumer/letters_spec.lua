@@ -2,15 +2,7 @@ require "spec.helper"
 local task = require "rouse.task"
 local working = require "spec.consumer.working"
 
-local with_partition, push, await = working.run, working.push, working.await
-
-local function records(first, last)
-  local list = {}
-  for offset = first, last do
-    list[#list + 1] = { topic = "payments", partition = 2, offset = offset, value = "v" .. offset }
-  end
-  return list
-end
+local with_partition, push, await, records = working.run, working.push, working.await, working.records
 
 -- A post office: letters, but `express` ones, wait until they are let go; `most` is how many waited at once.
 local function office(express)

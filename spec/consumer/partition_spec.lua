@@ -2,15 +2,7 @@ require "spec.helper"
 local task = require "rouse.task"
 local working = require "spec.consumer.working"
 
-local with_partition, push, await = working.run, working.push, working.await
-
-local function records(first, last, step)
-  local list = {}
-  for offset = first, last, step or 1 do
-    list[#list + 1] = { topic = "payments", partition = 2, offset = offset, value = "v" .. offset }
-  end
-  return list
-end
+local with_partition, push, await, records = working.run, working.push, working.await, working.records
 
 describe("consumer.partition", function()
   it("hands records to the handler in order and moves the prefix", function()

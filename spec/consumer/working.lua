@@ -33,6 +33,16 @@ function working.run(options, fn)
   return p, logged
 end
 
+--- The partition's records from one offset to another.
+---@param step integer? 1
+function working.records(first, last, step)
+  local list = {}
+  for offset = first, last, step or 1 do
+    list[#list + 1] = { topic = "payments", partition = 2, offset = offset, value = "v" .. offset }
+  end
+  return list
+end
+
 --- Gives a partition records, as one fetch.
 function working.push(p, list)
   p:push(list, 1, #list, 10 * #list)

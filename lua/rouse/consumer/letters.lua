@@ -77,14 +77,13 @@ end
 ---@return boolean|number
 function methods:try_bury(letter, tried)
   local record, why = letter.record, letter.why
-  local place = { topic = record.topic, partition = record.partition, offset = record.offset }
   if self.bury then
     local sent, message, code = nil, letter.message, letter.code
     letter.message, letter.code = nil, nil
     if not message then sent, message, code = self.bury(record, why, letter.attempts) end
     if sent then return true end
-    place.reason, place.code = message, code
-    self.log.error("dead letter not written", place)
+    self.log.error("dead letter not written", { topic = record.topic, partition = record.partition,
+      offset = record.offset, reason = message, code = code })
     local delay = retry.delay(self.retry, tried)
     if delay then return delay end
     why = "dead letter not written: " .. tostring(message)
