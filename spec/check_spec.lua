@@ -90,6 +90,20 @@ describe("rouse check", function()
     has(lines, "is a free-form agent")
   end)
 
+  it("looks at the script alone where that is asked for, its routes included", function()
+    local path = file [[return { observe = { routes = {
+      { topic = "a", jobs = { { name = "x", dedup_window = 5 } } }, { topic = "b", jobs = { { name = "x", dedup_window = 6 } } },
+    } } }]]
+    local code, lines = run({ script = path, script_only = true }, { ROUSE_KAFKADTA = "x" })
+    assert.equal(0, code)
+    assert.same({ "ok: " .. path .. " is an observer", "ok: 2 topics with 2 jobs",
+      "warning: job x has dedup_window 5 for a and 6 for b, expected the same" }, lines)
+    code, lines = run({ script = file "return { observe = {} }", script_only = true }, {})
+    assert.equal(0, code)
+    assert.equal(1, #lines)
+    assert.equal(78, (run({ script = file "return { observ = {} }", script_only = true }, {})))
+  end)
+
   it("recognizes misspelled variables", function()
     local code, lines = run({}, seed { ROUSE_KAFKADTA = "x" })
     assert.equal(0, code)

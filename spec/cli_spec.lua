@@ -246,7 +246,7 @@ describe("rouse run", function()
 
   in_task("stops an agent that eats memory", function()
     local result = run_script(
-      "local mega = ('x'):rep(2^20)\nreturn function()\n  local all = {}\n  while true do\n"
+      "local mega = ('x'):rep(2^23)\nreturn function()\n  local all = {}\n  while true do\n"
       .. "    all[#all + 1] = mega .. #all\n  end\nend")
     assert.equal(1, result.code)
     local entry = lines(result.stderr)[1]

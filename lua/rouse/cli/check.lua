@@ -1,4 +1,4 @@
--- rouse check [SCRIPT] [--connect]: everything that can be known before anything runs, a line per
+-- rouse check [SCRIPT] [--script-only | --connect]: everything that can be known before anything runs, a line per
 -- finding on stdout. The exit code is 78 when the configuration is wrong, 1 when the world does not
 -- match it, else 0; warnings change nothing.
 
@@ -20,7 +20,9 @@ local VARIABLES <const> = { "KAFKA", "KAFKADATA", "ASSIGN", "RESET", "IAM_PROFIL
 
 function check.setup(command)
   command:argument("script", "The script to check; without one, what `rouse observer` would run."):args("?")
-  command:flag("--connect", "Also ask the broker and the API: topics, partitions, jobs.")
+  command:mutex(
+    command:flag("--script-only", "Look at the script and its routes alone, not at the environment."),
+    command:flag("--connect", "Also ask the broker and the API: topics, partitions, jobs."))
 end
 
 ---@class rouse.Findings
@@ -163,12 +165,18 @@ local function read_routes(findings, loaded, settings, environ)
   return routes
 end
 
----@param args {script?: string, connect?: boolean}
+---@param args {script?: string, connect?: boolean, script_only?: boolean}
 ---@param ctx {environ: table<string, string>, write?: fun(line: string)}
 ---@return integer exit code
 function check.run(args, ctx)
   local findings = check.findings(ctx.write or print)
   local loaded = load_script(findings, args.script, ctx.environ)
+  if loaded and args.script_only then
+    if loaded.kind == "observer" and loaded.table.observe.routes then
+      read_routes(findings, loaded)
+    end
+    return findings.code
+  end
   check_variables(findings, ctx.environ)
   if not loaded or loaded.kind == "agent" then
     return findings.code
