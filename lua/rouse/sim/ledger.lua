@@ -46,6 +46,10 @@ function Ledger:gone(topic)
 end
 
 function Ledger:listed(item)
+  local before = {}
+  for _, run in ipairs(self.runs) do
+    before[run.name] = true
+  end
   self.runs, self.list_seen, self.list_sent = {}, item.seen, item.sent
   for i, run in ipairs(item.runs) do
     local copy = {}
@@ -54,8 +58,10 @@ function Ledger:listed(item)
     end
     self.runs[i] = copy
   end
-  for name, own in pairs(self.own) do -- what a list that was sent later shows counts
-    own.run = own.at >= item.sent and not self:lists(name) and own.run or nil
+  for name, own in pairs(self.own) do
+    -- What a list that was sent later shows counts. A run that was listed already when a slow answer told of it is gone with the
+    -- first list that does not show it, whenever that was sent.
+    own.run = own.at >= item.sent and not self:lists(name) and not before[name] and own.run or nil
   end
 end
 
