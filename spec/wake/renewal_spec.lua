@@ -78,6 +78,26 @@ describe("renewal", function()
     assert.equal(before, lists(w))
   end)
 
+  it("waits where a submit of the group was lost: the run may come late", function()
+    local audit = unit { job = "audit" }
+    local w = new { units = { unit(), audit }, commits = { payments = { [0] = 0 } } }
+    w:record("payments", 0, 0)
+    w:settle()
+    local lost = w:take("submit")
+    w:accept(w:take("submit"))
+    w:send { kind = "submitted", unit = lost.unit, name = lost.name, error = "AMBIGUOUS", message = "timed out" }
+    w:send { kind = "got", unit = lost.unit, name = lost.name, error = "NOT_FOUND", message = "no such run" }
+    w.commits.payments[0] = 1 -- by the run of the other job, which has ended
+    w.runs[1].status, w.runs[1].succeeded_indices, w.runs[1].completed_at = "completed", { 0 }, w.now
+    local before = lists(w)
+    w:pass(110)
+    assert.is_nil(w:take("renew"))
+    assert.is_nil(w:take("submit"))
+    assert.is_true(lists(w) - before <= 6)
+    w:pass(15)
+    assert.is_not_nil(w:take("renew"))
+  end)
+
   it("comes as soon as the group's run has ended, without another ring", function()
     local w = new()
     w:record("payments", 0, 0)

@@ -18,6 +18,9 @@ renewal.PATIENCE = 2 -- seconds that the second reading may take, more after fai
 local RETRY <const> = { first = 60, max = 3600 } -- seconds after a renewal that failed
 local BUSY <const> = 5 -- seconds after a look that found the group's submit under way
 
+-- Seconds after a submit whose answer was lost and whose run was not found: a target may carry it out late.
+local DOUBT <const> = 120
+
 --- How often offsets are renewed, from a script's `renew_offsets`.
 ---@param choice boolean|number|nil
 ---@return { first: number, every: number }|nil
@@ -77,15 +80,20 @@ function renewal.is_due(engine, unit)
   return false
 end
 
-local function is_submitting(engine, group)
+--- Seconds to wait because a run of the group may be there any moment; nil where none may.
+local function expects_run(engine, group)
+  local wait
   for _, units in ipairs { engine.by_id, engine.retired } do
     for _, unit in pairs(units) do
+      local doubt = (unit.doubt_until or 0) - engine.clock
       if unit.group == group and (unit.phase == "submitting" or unit.phase == "asking") then
-        return true
+        return BUSY
+      elseif unit.group == group and doubt > 0 then
+        wait = math.max(wait or 0, doubt)
       end
     end
   end
-  return false
+  return wait
 end
 
 --- After an evaluation, whose list and reading are fresh: renews what is due, or plans it.
@@ -93,8 +101,11 @@ function renewal.look(engine, unit)
   renewal.plan(engine, unit)
   if unit.phase ~= "idle" or not renewal.is_due(engine, unit) then
     return
-  elseif is_submitting(engine, unit.group) then -- another job of the group: its run may be there any moment
-    return engine:look_in(unit, BUSY)
+  end
+  local wait = expects_run(engine, unit.group) -- of another job too
+  if wait then
+    unit.renew_at = math.max(unit.renew_at, engine.clock + wait)
+    return engine:look_in(unit, wait)
   end
   local is_served, partitions = served(engine, unit), {}
   for _, part in ipairs(unit.parts) do
@@ -107,6 +118,11 @@ function renewal.look(engine, unit)
     engine:effect { kind = "renew", unit = unit.id, group = unit.group, partitions = partitions,
       patience = renewal.PATIENCE * (1 + (unit.renew_failures or 0)) }
   end
+end
+
+--- A submit was lost, as far as anybody can tell now.
+function renewal.doubt(engine, unit)
+  unit.doubt_until = engine.renew and engine.clock + DOUBT or nil
 end
 
 --- Whether offsets of the unit's group are being renewed. If so, its answer has the unit evaluated.

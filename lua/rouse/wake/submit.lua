@@ -6,6 +6,7 @@ local claims = require "rouse.wake.claims"
 local doors = require "rouse.wake.doors"
 local environment = require "rouse.wake.environment"
 local naming = require "rouse.wake.naming"
+local renewal = require "rouse.wake.renewal"
 local runs = require "rouse.wake.runs"
 local watch = require "rouse.wake.watch"
 
@@ -189,6 +190,7 @@ function submit.asked(engine, unit, event)
     unit.dirty = true
     again(engine, unit)
   else
+    renewal.doubt(engine, unit)
     failed(engine, unit, event, 0.5)
   end
 end
