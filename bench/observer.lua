@@ -302,7 +302,7 @@ end
 
 --- What an observer with nothing to do costs, and beside it the floor: what the libraries cost that it stands on.
 function bench.idle(scope)
-  local settle, seconds = number("BENCH_SETTLE", 65), number("BENCH_IDLE", 60)
+  local settle, seconds = number("BENCH_SETTLE", 65), number("BENCH_IDLE", 120)
   local port = support.brokers:match(":(%d+)$")
   for _, size in ipairs { { 1, 4 }, { 100, 12 } } do
     local routes, mock, env = system(scope, size[1], size[2])

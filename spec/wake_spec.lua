@@ -243,12 +243,32 @@ describe("wake", function()
   it("reads the low offset again when a commit is gone, and as long as there is none", function()
     local w = world.new { units = { unit() }, commits = commits(70), low = 50 }
     w:start { payments = 1 }
-    w.commits, w.low, w.ends = {}, 0, 60 -- deleted and created again
+    w.commits, w.low, w.ends = {}, 3, 60 -- deleted and created again
     w:pass(61)
-    assert.equal(0, w.armed["payments/0"])
+    assert.equal(3, w.armed["payments/0"])
     w.low = 7
     w:pass(61)
     assert.equal(7, w.armed["payments/0"])
+    w.low, w.ends = 0, 7 -- created again, with as many records as it had: nothing rings
+    w:pass(61)
+    assert.equal(0, w.armed["payments/0"])
+  end)
+
+  it("reads commits alone where there is none and the topic begins at 0: of what is gone the doorbell is told", function()
+    local w = world.new { units = { unit() }, ends = 0 }
+    w:start { payments = 1 }
+    w.clock = 60
+    w:send { kind = "timer" }
+    assert.is_true(w:pending("read").commits)
+    w:settle()
+    assert.equal(0, w.armed["payments/0"])
+    w.low, w.ends = 7, 7
+    w:send { kind = "rung", topic = "payments", partition = 0, offset = 0, error = "_AUTO_OFFSET_RESET" }
+    w:settle()
+    assert.equal(7, w.armed["payments/0"])
+    w.clock = 121
+    w:send { kind = "timer" }
+    assert.is_false(w:pending("read").commits)
   end)
 
   it("counts group instances and submits only the difference", function()

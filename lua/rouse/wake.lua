@@ -92,8 +92,7 @@ function Engine:handle(event)
   self.effects = {}
   local handler = self["on_" .. event.kind]
   assert(handler, "wake: unknown event " .. tostring(event.kind))
-  handler(self, event)
-  self:advance()
+  self:advance(handler(self, event) or self.units)
   return self.effects
 end
 
@@ -224,10 +223,11 @@ local function needs_list(engine, unit)
   return false
 end
 
---- Whether commits alone tell where the unit's work starts: where there is none, the low offset counts.
-local function all_committed(unit)
+--- Whether commits alone tell where the unit's work starts. Where there is none the low offset counts, and only at 0 it can be
+--- no other without the doorbell, which stands there, being told: that of a topic made anew may be lower than it was.
+local function knows_starts(unit)
   for _, part in ipairs(unit.parts) do
-    if not part.committed then
+    if not part.committed and (part.start ~= 0 or part.low ~= 0) then
       return false
     end
   end
@@ -240,24 +240,59 @@ local function begin(self, unit)
     unit.phase, unit.dirty = "waiting", false
   else
     unit.phase = "refreshing"
-    self:effect { kind = "read", unit = unit.id, commits = not unit.unread and all_committed(unit) }
+    self:effect { kind = "read", unit = unit.id, commits = not unit.unread and knows_starts(unit) }
   end
 end
 
---- Starts what is due, sends listings that are wanted, moves the doorbell, plans the next call.
-function Engine:advance()
-  local wanted = {}
-  for _, unit in ipairs(self.units) do
+local function is_resting(unit)
+  return unit.phase == "idle" and #unit.parts > 0 -- one whose topics are all gone has nothing to look at
+end
+
+--- Starts what is due.
+---@return table<string, boolean> wanted targets whose runs have to be listed
+local function begin_due(self, moved)
+  local wanted, refreshing = {}, false
+  for _, unit in ipairs(moved) do
     reload.retarget(unit)
-    if unit.phase == "idle" and #unit.parts > 0 and (unit.dirty or (unit.due and unit.due <= self.clock)) then
+    if is_resting(unit) and (unit.dirty or (unit.due and unit.due <= self.clock)) then
       begin(self, unit)
+      refreshing = refreshing or unit.phase == "refreshing"
     end
     if unit.phase == "waiting" and not self.targets[unit.target].inflight then
       unit.phase = "listing"
       wanted[unit.target] = true
     end
   end
-  for name in pairs(wanted) do
+  for _, unit in ipairs(refreshing and moved == self.units and moved or {}) do
+    local near = is_resting(unit) and unit.due and unit.due <= self.clock + watch.AHEAD and not unit.unread
+    if near and not needs_list(self, unit) then
+      begin(self, unit)
+    end
+  end
+  return wanted
+end
+
+--- The unit whose look comes first. Where it was not moved, only those that were can come before it.
+local function first_due(self, moved)
+  local first = moved ~= self.units and self.soonest or nil
+  for _, unit in ipairs(first and moved or {}) do
+    if unit == first then
+      moved, first = self.units, nil
+      break
+    end
+  end
+  for _, unit in ipairs(moved) do
+    if is_resting(unit) and unit.due and (not first or unit.due < first.due) then
+      first = unit
+    end
+  end
+  return first
+end
+
+--- Starts what is due, sends listings that are wanted, moves the doorbell, plans the next call.
+---@param moved rouse.Unit[] those that the event can have moved: with many units, all of them are too many after each event
+function Engine:advance(moved)
+  for name in pairs(begin_due(self, moved)) do
     self.targets[name].inflight = true
     self:effect { kind = "list", target = name }
   end
@@ -265,15 +300,9 @@ function Engine:advance()
     doors.adjust(self, door)
   end
   self.touched = {}
-  local at
-  for _, unit in ipairs(self.units) do
-    -- A unit whose topics are all gone has nothing to look at: its time would pass again and again.
-    if unit.phase == "idle" and #unit.parts > 0 and unit.due and (not at or unit.due < at) then
-      at = unit.due
-    end
-  end
-  if at then
-    self:effect { kind = "call", at = at }
+  self.soonest = first_due(self, moved)
+  if self.soonest then
+    self:effect { kind = "call", at = self.soonest.due }
   end
 end
 

@@ -30,7 +30,7 @@ local SKIPPED <const> = {
   -- What an event brings, when it comes.
   clock = true, now = true,
   -- A timer that is waited for is in the queue.
-  planned = true, call = true,
+  planned = true, call = true, soonest = true,
   -- Set before it is read, whenever it is.
   was_served = true, rang = true,
   -- What dedup windows, waits of rules and clocks set back rest on.

@@ -86,17 +86,20 @@ end
 
 --- Claims mode: records were claimed. { topic, partition, offset, last?, wakes = { { job, dedup, window, env, reason } } }.
 function claiming.events.on_claimed(engine, event)
+  local moved = {}
   for _, asked in ipairs(event.wakes) do
     for _, unit in ipairs(engine.units) do
       if asked.job == unit.job and unit.mode == "claims" then
         local part = claimed_part(engine, unit, event.topic, event.partition)
         claiming.claim(engine, unit, part, event.offset, event.last or event.offset, asked)
+        moved[#moved + 1] = unit
       end
     end
   end
   local door = doors.of(engine, event.topic, event.partition)
   door.claimed = math.max(door.claimed or 0, (event.last or event.offset) + 1)
   engine.touched[door] = true
+  return moved
 end
 
 --- Claims mode: the partition was given to somebody else; what was owed there is theirs now.

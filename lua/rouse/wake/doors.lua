@@ -80,9 +80,12 @@ function doors.settle(self, unit)
     return
   end
   for _, part in ipairs(unit.parts) do
+    local want, probed = part.want, part.probe
     part.want = where(part)
     probe(self, unit, part)
-    self.touched[doors.of(self, part.topic, part.partition)] = true
+    if part.want ~= want or part.probe ~= probed then
+      self.touched[doors.of(self, part.topic, part.partition)] = true
+    end
   end
 end
 

@@ -1,5 +1,6 @@
 --- What the engine makes of each event of lag mode (pure): the topics' partitions, rings, listings, offsets, answers. Claims
---- mode's are in rouse.wake.claiming. They are methods of the engine (rouse.wake), which takes stock after each of them.
+--- mode's are in rouse.wake.claiming. They are methods of the engine (rouse.wake), which takes stock after each of them: of the
+--- units that it returns as moved, of all where it returns none. Moved is a unit whose phase, due time or dirt may be another.
 local backoff = require "rouse.backoff"
 local coverage = require "rouse.wake.coverage"
 local doors = require "rouse.wake.doors"
@@ -11,6 +12,8 @@ local submit = require "rouse.wake.submit"
 local watch = require "rouse.wake.watch"
 
 local events = {}
+
+local NOBODY <const> = {} -- no unit was moved
 
 -- A group whose coordinator is away gets another within seconds.
 local AWAY <const> = { TIMEDOUT = true, _WAIT_COORD = true, _TRANSPORT = true }
@@ -40,11 +43,13 @@ end
 --- The partitions of a topic as the cluster tells them; more may come later, also topics that a pattern matches now.
 ---@param event { topic: string, partitions: integer, reset: string?, units: table<string, boolean>? }
 function events.on_partitions(engine, event)
+  local moved = {}
   for _, unit in ipairs(engine.units) do
     if event.units and event.units[unit.id] and not unit.topics[event.topic] then
       unit.topics[event.topic] = { reset = event.reset or "earliest" }
     end
     if unit.topics[event.topic] then
+      moved[#moved + 1] = unit
       local index = unit.index[event.topic] or {}
       unit.index[event.topic] = index
       for partition = 0, event.partitions - 1 do
@@ -64,6 +69,7 @@ function events.on_partitions(engine, event)
       end)
     end
   end
+  return moved
 end
 
 --- A topic is no longer there: { topic, keep }. Nothing is known of its partitions from now on; should it come back,
@@ -80,7 +86,7 @@ end
 
 --- The doorbell rang: with a record at `offset`, or with an `error` (the position is out of range). It is disarmed there.
 function events.on_rung(engine, event)
-  local door = doors.of(engine, event.topic, event.partition)
+  local door, moved = doors.of(engine, event.topic, event.partition), {}
   door.armed = nil
   engine.touched[door] = true
   for _, unit in ipairs(engine.units) do
@@ -93,8 +99,10 @@ function events.on_rung(engine, event)
         facts.refuse(part, event.offset)
       end
       unit.dirty, unit.rang = true, true
+      moved[#moved + 1] = unit
     end
   end
+  return moved
 end
 
 --- A listing arrived: { target, runs, sent (clock) } or { target, error, message }.
@@ -139,7 +147,8 @@ end
 function events.on_offsets(engine, event)
   local unit = engine.by_id[event.unit]
   if not unit then
-    return reload.late(engine, event)
+    reload.late(engine, event)
+    return NOBODY
   end
   local refreshing = unit.phase == "refreshing"
   if event.error then
@@ -150,13 +159,13 @@ function events.on_offsets(engine, event)
     local most = AWAY[event.error] and watch.ACTIVE or 30
     engine:look_in(unit, backoff.delay(unit.read_failures, { first = 1, max = most, random = engine.random }))
     engine:note(unit, "read_failed", { reason = event.message, error = event.error })
-    return
+    return { unit }
   end
   unit.read_failures = 0
   if unit.overtaken then
     unit.phase, unit.overtaken, unit.dirty = "idle", nil, true
     forget_proofs(unit)
-    return
+    return { unit }
   end
   local busy = #coverage.of(engine.targets[unit.target].runs, unit, engine.jobs).runs > 0
   local failed
@@ -194,6 +203,7 @@ function events.on_offsets(engine, event)
   elseif unit.phase == "reading" then
     engine:evaluate(unit)
   end
+  return { unit }
 end
 
 --- The group's commit was moved to the end for `reset = latest`: { unit, topic, partition, offset | error }.
@@ -201,18 +211,19 @@ function events.on_committed(engine, event)
   local unit = engine.by_id[event.unit]
   local part = unit and unit.index[event.topic] and unit.index[event.topic][event.partition]
   if not part then
-    return
+    return NOBODY
   end
   part.moving = nil
   facts.overtake(unit)
   if event.error then
     part.error = event.error -- refused: the start stays unknown
     engine:look_in(unit, watch.ACTIVE)
-    return
+    return { unit }
   end
   part.committed, part.start, part.refused = event.offset, event.offset, nil
   part.calm_commit = event.offset -- our own move, nobody else's
   unit.dirty = true
+  return { unit }
 end
 
 --- A renewal of quiet offsets was answered: { unit, error?, message? }.
@@ -224,18 +235,22 @@ end
 function events.on_submitted(engine, event)
   local unit = engine.by_id[event.unit]
   if not unit then
-    return reload.late(engine, event)
+    reload.late(engine, event)
+    return NOBODY
   end
   submit.answered(engine, unit, event)
+  return { unit }
 end
 
 --- The answer of asking for a run by name: { unit, name, run } or { unit, name, error }.
 function events.on_got(engine, event)
   local unit = engine.by_id[event.unit]
   if not unit then
-    return reload.late(engine, event)
+    reload.late(engine, event)
+    return NOBODY
   end
   submit.asked(engine, unit, event)
+  return { unit }
 end
 
 return events

@@ -6,6 +6,7 @@ local watch = {}
 
 watch.ACTIVE = 5 -- seconds between evaluations while a run is active
 watch.IDLE = 60 -- seconds between readings of an idle group's commits
+watch.AHEAD = 10 -- seconds that such a reading may be early, to go with another group's: answers that come together cost half
 watch.COMMIT_INTERVAL = 10 -- seconds within which a consumer that lives has committed
 watch.STUCK = 900 -- seconds without a commit, while a run is active and there is work
 
