@@ -5,12 +5,7 @@ local report = require "rouse.observer.report"
 local verdict = require "rouse.verdict"
 local world = require "spec.wake.world"
 
-local function unit(fields)
-  local result = { job = "payments-consumer", group = "payments-group", mode = "lag", assign = "index",
-    topics = { payments = { reset = "earliest" } }, spec = { dedup_window = 0, idle_timeout = 60 } }
-  for name, value in pairs(fields or {}) do result[name] = value end
-  return result
-end
+local unit = world.unit
 
 local function open(options)
   options = options or {}

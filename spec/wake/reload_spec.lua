@@ -3,12 +3,7 @@ local reload = require "rouse.wake.reload"
 local verdict = require "rouse.verdict"
 local world = require "spec.wake.world"
 
-local function unit(fields)
-  local result = { job = "payments-consumer", group = "payments-group", mode = "lag", assign = "index",
-    topics = { payments = { reset = "earliest" } }, spec = { dedup_window = 0, idle_timeout = 60 } }
-  for name, value in pairs(fields or {}) do result[name] = value end
-  return result
-end
+local unit = world.unit
 
 local function shipping(fields)
   local result = unit { job = "shipping-consumer", group = "shipping-group", topics = { shipping = { reset = "earliest" } } }

@@ -2,12 +2,7 @@ require "spec.helper"
 local renewal = require "rouse.wake.renewal"
 local world = require "spec.wake.world"
 
-local function unit(fields)
-  local result = { job = "payments-consumer", group = "payments-group", mode = "lag", assign = "index",
-    topics = { payments = { reset = "earliest" } }, spec = { dedup_window = 0, idle_timeout = 60 } }
-  for name, value in pairs(fields or {}) do result[name] = value end
-  return result
-end
+local unit = world.unit
 
 -- Renewed for the first time after 100 s, then every 1000 s.
 local function new(fields)

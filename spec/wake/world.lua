@@ -11,6 +11,21 @@ end
 
 local world = {}
 
+-- A unit on the topic "payments".
+function world.unit(fields)
+  local result = { job = "payments-consumer", group = "payments-group", mode = "lag", assign = "index",
+    topics = { payments = { reset = "earliest" } }, spec = { dedup_window = 0, idle_timeout = 60 } }
+  for name, value in pairs(fields or {}) do result[name] = value end
+  return result
+end
+
+-- The commits on "payments", of partition 0 and so on.
+function world.commits(...)
+  local list = {}
+  for i, offset in ipairs { ... } do list[i - 1] = offset end
+  return { payments = list }
+end
+
 -- options: units, jobs, decide, and facts: commits[topic][partition], low, ends (one number each for all partitions).
 function world.new(options)
   local self = setmetatable({
