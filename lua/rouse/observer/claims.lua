@@ -1,6 +1,7 @@
 --- Claims mode: the observer is a member of a group of its own, claims every record and asks the script which jobs it wakes. The
 --- group's commit never passes a record that is still owed to a job; the wake engine says how far that is.
 local log = require "rouse.log"
+local places = require "rouse.places"
 local task = require "rouse.task"
 local verdict = require "rouse.verdict"
 
@@ -10,11 +11,12 @@ Claims.__index = Claims
 local claims = {}
 
 local COMMIT_EVERY = 1 -- seconds between commits of what is done
+local LOOKS <const> = 10 -- for where partitions begin and end, a second apart: a leader that is gone has a follower by then
 
 ---@class rouse.ClaimsOptions
 ---@field consumer table a rouse.kafka consumer with the observer's group
 ---@field group string
----@field admin table for end and low offsets where the group has no commit
+---@field offsets rouse.Offsets for end and low offsets where the group has no commit
 ---@field routes table<string, table> topic → route
 ---@field on_record (fun(record: table, ctx: table): any)? the script's function
 ---@field emit fun(event: table) events for the engine
@@ -78,35 +80,76 @@ function Claims:records(list)
   end
 end
 
---- Partitions without a commit start at the end; what the topic holds already wakes each mapped job once.
+-- Adds where partitions begin and end to `known`, returns those of which it cannot be read now.
+local function look(offsets, partitions, known)
+  local ends, lows, missing = offsets:ask("end", partitions), offsets:ask("beginning", partitions), {}
+  for i, part in ipairs(partitions) do
+    local low, stop = lows and lows[i].offset, ends and ends[i].offset
+    if low and stop then
+      places.set(known, part, { low = low, stop = stop })
+    else
+      missing[#missing + 1] = part
+    end
+  end
+  return missing
+end
+
+--- Where partitions begin and end, by place, and those of which that cannot be read for a while.
+---@param partitions rouse.partition[]
+---@return table known, rouse.partition[] missing
+function Claims:bounds(partitions)
+  local known, missing = {}, partitions
+  for i = 1, LOOKS do
+    if #missing > 0 then
+      task.sleep(i > 1 and 1 or 0)
+      missing = look(self.offsets, missing, known)
+    end
+  end
+  return known, missing
+end
+
+--- The commits of partitions; nil while one of them cannot be read: without it the partition would start elsewhere.
+function Claims:committed(partitions)
+  local list, message, code = self.consumer:committed(partitions, { timeout = 30 })
+  for _, item in ipairs(list or {}) do
+    code = code or item.error
+  end
+  if code then
+    log.error("the claims group's offsets cannot be read", { reason = message, code = code })
+    return nil
+  end
+  return list
+end
+
+--- Partitions without a commit start at the end; what the topic holds already wakes each mapped job once. Where that stays
+--- unknown while others are known, all of it is read.
 function Claims:assign(event)
-  local list, message, code = self.consumer:committed(event.partitions, { timeout = 30 })
-  local fresh = {}
+  local list, fresh = self:committed(event.partitions), {}
   for _, item in ipairs(list or {}) do
     if not item.offset then
       fresh[#fresh + 1] = { topic = item.topic, partition = item.partition }
     end
   end
-  local ends = #fresh > 0 and self.admin:offsets { partitions = fresh, at = "end", timeout = 30 } or {}
-  local lows = #fresh > 0 and self.admin:offsets { partitions = fresh, at = "beginning", timeout = 30 } or {}
-  if not (list and ends and lows) then
-    log.error("the claims group's offsets cannot be read", { reason = message, code = code })
+  local known, missing = self:bounds(fresh)
+  if not list or #missing > 0 and #missing == #list then
     return false
   end
-  local at = {}
-  for i, item in ipairs(ends) do
-    local low = lows[i] and lows[i].offset
-    at[item.topic .. "/" .. item.partition] = item.offset
-    if item.offset and low and low < item.offset then
-      local route = self.route_of(item.topic)
-      self.emit { kind = "claimed", topic = item.topic, partition = item.partition, offset = low,
-        last = item.offset - 1, wakes = route and jobs_of(route) or {} }
+  for _, part in ipairs(missing) do
+    log.warn("the partition's end cannot be read: its records are claimed from the beginning", part)
+  end
+  for _, part in ipairs(fresh) do
+    local at = places.get(known, part)
+    if at and at.low < at.stop then
+      local route = self.route_of(part.topic)
+      self.emit { kind = "claimed", topic = part.topic, partition = part.partition, offset = at.low,
+        last = at.stop - 1, wakes = route and jobs_of(route) or {} }
     end
   end
   local positions = {}
   for i, item in ipairs(list) do
-    local offset = item.offset or at[item.topic .. "/" .. item.partition]
-    positions[i] = { topic = item.topic, partition = item.partition, offset = offset }
+    local at = places.get(known, item)
+    positions[i] = { topic = item.topic, partition = item.partition,
+      offset = item.offset or at and at.stop or "beginning" }
   end
   local method = event.protocol == "COOPERATIVE" and "incremental_assign" or "assign"
   local ok, why = self.consumer[method](self.consumer, positions)

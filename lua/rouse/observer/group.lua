@@ -34,7 +34,7 @@ local function open(observer, names, jobs)
     return nil, message
   end
   observer.claims = claims.new {
-    consumer = consumer, group = name, admin = observer.admin, jobs = jobs, on_record = observer.script.on_record,
+    consumer = consumer, group = name, offsets = observer.offsets, jobs = jobs, on_record = observer.script.on_record,
     route_of = function(topic) return observer:route_of(topic) end,
     emit = function(event) observer:emit(event) end, fault = function(event) observer:fault(event) end,
   }
