@@ -92,8 +92,7 @@ describe("rouse check", function()
 
   it("looks at the script alone where that is asked for, its routes included", function()
     local path = file [[return { observe = { routes = {
-      { topic = "a", jobs = { { name = "x", dedup_window = 5 } } },
-      { topic = "b", jobs = { { name = "x", dedup_window = 6 } } },
+      a = { jobs = { { name = "x", dedup_window = 5 } } }, b = { jobs = { { name = "x", dedup_window = 6 } } },
     } } }]]
     local code, lines = run({ script = path, script_only = true }, { ROUSE_KAFKADTA = "x" })
     assert.equal(0, code)
