@@ -154,6 +154,15 @@ function Bounds:up(world)
   self:everybody(world.clock + 2 + 10, "Kafka came back") -- a reading that began before times out
 end
 
+--- An observer sees a run over for the first time. By a clock set back it has just ended.
+local function ended(self, world, o, run)
+  for _, unit in ipairs(o.skew < 0 and world.oracle.units or {}) do
+    for id, last in pairs(unit.job == run.job and self:of(unit).fruitless or {}) do
+      self:part(unit, id, world.clock + self.detect + fruitless_delay(last.times), "back-off by a clock set back")
+    end
+  end
+end
+
 --- An observer sees a run for the first time, also again after a list without it. By a clock set back, it was created just now.
 local function dated(self, world, o, run)
   for _, unit in ipairs(o.skew < 0 and world.oracle.units or {}) do
@@ -170,12 +179,15 @@ function Bounds:listed(world, o, item)
     self:everybody(world.clock + math.min(60, 2 ^ (self.lists[o.id] - 1)), "a listing failed")
   else
     self.lists[o.id] = 0
-    local before = o.dated or {}
-    o.dated = {}
+    local before, over = o.dated or {}, o.over or {}
+    o.dated, o.over = {}, {}
     for _, run in ipairs(item.runs) do
-      o.dated[run.name] = true
+      o.dated[run.name], o.over[run.name] = true, run.status == "completed" or run.status == "failed"
       if not before[run.name] then
         dated(self, world, o, run)
+      end
+      if o.over[run.name] and not over[run.name] then
+        ended(self, world, o, run)
       end
     end
     if world.clock - item.seen > took then
@@ -320,8 +332,10 @@ function Bounds:moved(world, topic, partition)
   for _, unit in ipairs(world.oracle.units) do
     if unit.topics[topic] then
       local id = key(topic, partition)
-      local last = self:of(unit).fruitless[id] -- the start may be one where runs made no progress
-      self:part(unit, id, world.clock + math.max(IDLE, last and fruitless_delay(last.times) or 0),
+      -- The start may be one where runs made no progress, and where an observer has counted one more: to it a commit of a topic's
+      -- former life was none.
+      local last = self:of(unit).fruitless[id]
+      self:part(unit, id, world.clock + math.max(IDLE, last and fruitless_delay(last.times + 1) or 0),
         "somebody moved offsets or partitions")
     end
   end
