@@ -248,6 +248,16 @@ local function is_resting(unit)
   return unit.phase == "idle" and #unit.parts > 0 -- one whose topics are all gone has nothing to look at
 end
 
+-- Where idle commits are read, those that are due soon are read too.
+local function begin_near(self)
+  for _, unit in ipairs(self.units) do
+    local near = is_resting(unit) and unit.due and unit.due <= self.clock + watch.AHEAD and not unit.unread
+    if near and not needs_list(self, unit) then
+      begin(self, unit)
+    end
+  end
+end
+
 --- Starts what is due.
 ---@return table<string, boolean> wanted targets whose runs have to be listed
 local function begin_due(self, moved)
@@ -263,11 +273,8 @@ local function begin_due(self, moved)
       wanted[unit.target] = true
     end
   end
-  for _, unit in ipairs(refreshing and moved == self.units and moved or {}) do
-    local near = is_resting(unit) and unit.due and unit.due <= self.clock + watch.AHEAD and not unit.unread
-    if near and not needs_list(self, unit) then
-      begin(self, unit)
-    end
+  if refreshing and moved == self.units then
+    begin_near(self)
   end
   return wanted
 end

@@ -6,6 +6,25 @@ local task = require "rouse.task"
 local DEADLINE, environment, by_index, run, await, join = running.DEADLINE, running.environment, running.by_index,
   running.run, running.await, running.join
 
+-- Runs a consumer whose handler never ends with the third of five records; `tell` comes when it is there.
+local function hung(tell, options)
+  local cluster = fake.new { payments = 1 }
+  cluster:produce("payments", 0, 5)
+  local entered = 0
+  local exit = run(cluster, {
+    handle = function(record)
+      entered = entered + 1
+      if record.offset == 2 then task.sleep(3600) end
+      return "done"
+    end,
+  }, by_index { IDLE_TIMEOUT = "3600" }, function(signals, log)
+    await(function() return entered == 3 end)
+    tell(signals, log)
+    task.sleep(DEADLINE)
+  end, options)
+  return exit, cluster
+end
+
 describe("consumer: told to end", function()
   it("lets running handlers end on SIGTERM, commits, exits 0", function()
     local cluster = fake.new { payments = 1 }
@@ -33,19 +52,8 @@ describe("consumer: told to end", function()
   end)
 
   it("exits 75 when a handler does not end within the drain deadline", function()
-    local cluster = fake.new { payments = 1 }
-    cluster:produce("payments", 0, 5)
-    local entered = 0
-    local exit = run(cluster, {
-      handle = function(record)
-        entered = entered + 1
-        if record.offset == 2 then task.sleep(3600) end
-        return "done"
-      end,
-    }, by_index { IDLE_TIMEOUT = "3600" }, function(signals)
-      await(function() return entered == 3 end)
+    local exit, cluster = hung(function(signals)
       signals.send "TERM"
-      task.sleep(DEADLINE)
     end, { drain = 0.1 })
     assert.equal(75, exit)
     assert.equal(2, cluster:committed_offset("payments", 0))
@@ -78,21 +86,10 @@ describe("consumer: told to end", function()
   end)
 
   it("ends at once, without a commit, on the second signal", function()
-    local cluster = fake.new { payments = 1 }
-    cluster:produce("payments", 0, 5)
-    local entered = 0
-    local exit = run(cluster, {
-      handle = function(record)
-        entered = entered + 1
-        if record.offset == 2 then task.sleep(3600) end
-        return "done"
-      end,
-    }, by_index { IDLE_TIMEOUT = "3600" }, function(signals)
-      await(function() return entered == 3 end)
+    local exit, cluster = hung(function(signals, log)
       signals.send "TERM"
-      task.sleep(0.01)
+      await(function() return log.find "ending" end)
       signals.send "INT"
-      task.sleep(DEADLINE)
     end, { commit_interval = 60 })
     assert.equal(130, exit)
     assert.equal(0, cluster:committed_offset("payments", 0))

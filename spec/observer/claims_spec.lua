@@ -35,9 +35,14 @@ local function member(options)
         return true
       end,
     },
-    offsets = { ask = function(_, at, parts)
+    offsets = { bounds = function(_, parts)
       told.asked = told.asked + 1
-      return answers(at == "end" and options.ends or options.low, parts)
+      local lows, ends, list = answers(options.low, parts), answers(options.ends, parts), {}
+      for i, part in ipairs(parts) do
+        list[i] = { topic = part.topic, partition = part.partition, low = lows[i].offset, end_offset = ends[i].offset,
+          error = lows[i].error or ends[i].error }
+      end
+      return list
     end },
   }
   told.give = function(_, count)
@@ -56,12 +61,14 @@ local function in_task(name, fn)
 end
 
 describe("a member of the claims group", function()
-  local sleep
+  local sleep, warn, fail, warned = task.sleep, log.warn, log.error, nil
   before_each(function()
-    sleep = task.sleep
+    warned = {}
     task.sleep = function() sleep(0) end
+    log.warn = function(text, fields) warned[#warned + 1] = { text = text, fields = fields } end
+    log.error = log.warn
   end)
-  after_each(function() task.sleep = sleep end)
+  after_each(function() task.sleep, log.warn, log.error = sleep, warn, fail end)
 
   in_task("goes on at its commits, and claims what there is where it has none", function()
     local m = member { commits = { ["a/0"] = 5 }, low = { ["a/1"] = 2, ["a/2"] = 7 }, ends = { ["a/1"] = 9, ["a/2"] = 7 } }
@@ -83,17 +90,12 @@ describe("a member of the claims group", function()
   end)
 
   in_task("reads a partition from its beginning whose leader stays away, rather than to miss what it holds", function()
-    local warned = {}
-    local warn = log.warn
-    log.warn = function(text, fields) warned[#warned + 1] = { text, fields } end
-    local _ <close> = setmetatable({}, { __close = function() log.warn = warn end })
     local m = member { low = { ["a/0"] = 0, ["a/1"] = "_TIMED_OUT" }, ends = { ["a/0"] = 4, ["a/1"] = 8 } }
     assert.is_true(m:give(2))
     assert.same({ ["a/0"] = 4, ["a/1"] = "beginning" }, m.assigned)
     assert.equal(1, #m.events)
-    assert.equal(1, #warned)
-    assert.equal("a", warned[1][2].topic)
-    assert.equal(1, warned[1][2].partition)
+    assert.same({ { text = "the partition's end cannot be read: its records are claimed from the beginning",
+      fields = { topic = "a", partition = 1, code = "_TIMED_OUT" } } }, warned)
   end)
 
   in_task("takes a share of nothing", function()
@@ -105,8 +107,11 @@ describe("a member of the claims group", function()
   in_task("starts nowhere while a commit cannot be read, or nothing can", function()
     local m = member { commits = { ["a/0"] = 5, ["a/1"] = "COORDINATOR_LOAD_IN_PROGRESS" }, low = {}, ends = {} }
     assert.is_false(m:give(2))
+    assert.equal("COORDINATOR_LOAD_IN_PROGRESS", warned[1].fields.code)
     m = member { low = { ["a/0"] = "_TRANSPORT" }, ends = { ["a/0"] = "_TRANSPORT" } }
     assert.is_false(m:give(1))
+    assert.matches("nothing is claimed yet", warned[2].text)
+    assert.equal("_TRANSPORT", warned[2].fields.code)
     assert.same({}, m.assigned)
     assert.same({}, m.events)
   end)

@@ -107,12 +107,19 @@ describe("offsets", function()
     end)
   end)
 
-  it("asks for low and end offsets side by side", function()
+  it("asks for low and end offsets side by side; an error is its partition's", function()
     asking(function()
-      local ends, lows = ask("end", part("a", 0)), ask("beginning", part("a", 0))
+      admin.errors["a/1"] = "LEADER_NOT_AVAILABLE"
+      local bounds = task.spawn(asker.bounds, asker, { part("a", 0), part("a", 1) })
       asked(2)
       admin:answer()
-      assert(ends:join(5) and lows:join(5))
+      assert.same({ { topic = "a", partition = 0, low = 7, end_offset = 7 },
+        { topic = "a", partition = 1, error = "LEADER_NOT_AVAILABLE" } }, (bounds:join(5)))
+      admin.failure = "away"
+      bounds = task.spawn(asker.bounds, asker, { part("a", 0) })
+      asked(4)
+      admin:answer()
+      assert.same({ n = 3, nil, "away", "_TRANSPORT" }, table.pack(bounds:join(5)))
     end)
   end)
 

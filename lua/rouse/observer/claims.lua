@@ -80,15 +80,16 @@ function Claims:records(list)
   end
 end
 
--- Adds where partitions begin and end to `known`, returns those of which it cannot be read now.
+-- Adds where partitions begin and end to `known`; returns those of which it cannot be read now, each with its error.
 local function look(offsets, partitions, known)
-  local ends, lows, missing = offsets:ask("end", partitions), offsets:ask("beginning", partitions), {}
+  local list, _, code = offsets:bounds(partitions)
+  local missing = {}
   for i, part in ipairs(partitions) do
-    local low, stop = lows and lows[i].offset, ends and ends[i].offset
-    if low and stop then
-      places.set(known, part, { low = low, stop = stop })
+    local bounds = list and list[i] or { error = code }
+    if bounds.low and bounds.end_offset then
+      places.set(known, part, bounds)
     else
-      missing[#missing + 1] = part
+      missing[#missing + 1] = { topic = part.topic, partition = part.partition, error = bounds.error }
     end
   end
   return missing
@@ -98,12 +99,12 @@ end
 ---@param partitions rouse.partition[]
 ---@return table known, rouse.partition[] missing
 function Claims:bounds(partitions)
-  local known, missing = {}, partitions
-  for i = 1, LOOKS do
-    if #missing > 0 then
-      task.sleep(i > 1 and 1 or 0)
-      missing = look(self.offsets, missing, known)
+  local known, missing, looks = {}, partitions, 0
+  while #missing > 0 and looks < LOOKS do
+    if looks > 0 then
+      task.sleep(1)
     end
+    looks, missing = looks + 1, look(self.offsets, missing, known)
   end
   return known, missing
 end
@@ -131,25 +132,28 @@ function Claims:assign(event)
     end
   end
   local known, missing = self:bounds(fresh)
-  if not list or #missing > 0 and #missing == #list then
-    return false
-  end
+  local nothing = not list or #missing > 0 and #missing == #list
   for _, part in ipairs(missing) do
-    log.warn("the partition's end cannot be read: its records are claimed from the beginning", part)
+    log.warn(nothing and "the partition's end cannot be read: nothing is claimed yet"
+      or "the partition's end cannot be read: its records are claimed from the beginning",
+      { topic = part.topic, partition = part.partition, code = part.error })
+  end
+  if nothing then
+    return false
   end
   for _, part in ipairs(fresh) do
     local at = places.get(known, part)
-    if at and at.low < at.stop then
+    if at and at.low < at.end_offset then
       local route = self.route_of(part.topic)
       self.emit { kind = "claimed", topic = part.topic, partition = part.partition, offset = at.low,
-        last = at.stop - 1, wakes = route and jobs_of(route) or {} }
+        last = at.end_offset - 1, wakes = route and jobs_of(route) or {} }
     end
   end
   local positions = {}
   for i, item in ipairs(list) do
     local at = places.get(known, item)
     positions[i] = { topic = item.topic, partition = item.partition,
-      offset = item.offset or at and at.stop or "beginning" }
+      offset = item.offset or at and at.end_offset or "beginning" }
   end
   local method = event.protocol == "COOPERATIVE" and "incremental_assign" or "assign"
   local ok, why = self.consumer[method](self.consumer, positions)

@@ -177,7 +177,7 @@ end
 --- Asks for the low or end offsets of partitions.
 ---@param at "beginning"|"end"
 ---@param partitions rouse.partition[]
----@return rouse.partition[]|nil list in no particular order, string? message, string? code
+---@return rouse.partition[]|nil list in the order of `partitions`, string? message, string? code
 function Offsets:ask(at, partitions)
   local asked, questions, list = {}, {}, {}
   for i, part in ipairs(partitions) do
@@ -197,6 +197,25 @@ function Offsets:ask(at, partitions)
     local question = asked[i]
     list[i] = places.get(question.answers, part) or { topic = part.topic, partition = part.partition,
       error = question.code or "_TIMED_OUT" }
+  end
+  return list
+end
+
+--- Asks where partitions begin and end, both at the same time.
+---@param partitions rouse.partition[]
+---@return { topic: string, partition: integer, low: integer?, end_offset: integer?, error: string? }[]|nil list in the
+--- order of `partitions`, string? message, string? code
+function Offsets:bounds(partitions)
+  local low = task.spawn(self.ask, self, "beginning", partitions)
+  local ends, message, code = self:ask("end", partitions)
+  local lows, low_message, low_code = low:join()
+  if not ends or not lows then
+    return nil, message or low_message, code or low_code
+  end
+  local list = {}
+  for i, part in ipairs(partitions) do
+    list[i] = { topic = part.topic, partition = part.partition, low = lows[i].offset, end_offset = ends[i].offset,
+      error = lows[i].error or ends[i].error }
   end
   return list
 end

@@ -13,8 +13,6 @@ local watch = require "rouse.wake.watch"
 
 local events = {}
 
-local NOBODY <const> = {} -- no unit was moved
-
 -- A group whose coordinator is away gets another within seconds.
 local AWAY <const> = { TIMEDOUT = true, _WAIT_COORD = true, _TRANSPORT = true }
 
@@ -147,8 +145,7 @@ end
 function events.on_offsets(engine, event)
   local unit = engine.by_id[event.unit]
   if not unit then
-    reload.late(engine, event)
-    return NOBODY
+    return reload.late(engine, event)
   end
   local refreshing = unit.phase == "refreshing"
   if event.error then
@@ -211,7 +208,7 @@ function events.on_committed(engine, event)
   local unit = engine.by_id[event.unit]
   local part = unit and unit.index[event.topic] and unit.index[event.topic][event.partition]
   if not part then
-    return NOBODY
+    return {}
   end
   part.moving = nil
   facts.overtake(unit)
@@ -235,8 +232,7 @@ end
 function events.on_submitted(engine, event)
   local unit = engine.by_id[event.unit]
   if not unit then
-    reload.late(engine, event)
-    return NOBODY
+    return reload.late(engine, event)
   end
   submit.answered(engine, unit, event)
   return { unit }
@@ -246,8 +242,7 @@ end
 function events.on_got(engine, event)
   local unit = engine.by_id[event.unit]
   if not unit then
-    reload.late(engine, event)
-    return NOBODY
+    return reload.late(engine, event)
   end
   submit.asked(engine, unit, event)
   return { unit }

@@ -64,11 +64,13 @@ local function retire(engine, unit)
 end
 
 --- An answer for a unit that is gone.
+---@return rouse.Unit[] moved none of those that are there
 function reload.late(engine, event)
   local unit = engine.retired[event.unit]
   if unit and ANSWERS[unit.phase] == event.kind then
     engine.retired[event.unit] = nil
   end
+  return {}
 end
 
 --- Another target takes over where nothing is under way at the one before.
